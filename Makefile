@@ -1,0 +1,87 @@
+# Every command of the project; needs only make (GNU 3.81 or newer) and Python 3.11-3.13.
+# Everything is installed into .venv, at the versions of constraints.txt.
+
+PYTHON ?= python3
+PORT ?= 5006
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# A browser window is opened only where there is a screen to open it on.
+SCREEN := $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname -s)))
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help app lab test lint types imports pytest constraints clean distclean free-port
+
+help: ## List the commands
+	@echo "Usage: make COMMAND"
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "Settings: PYTHON=python3.12 (which Python), PORT=5007 (the app's port), PYTEST_ARGS='tests/test_rng.py -x'"
+
+app: $(VENV)/.app free-port ## Start the app and open it in the browser (installs what it needs first)
+	@echo "The app is at http://localhost:$(PORT)/app - press Ctrl+C to stop it."
+	@$(BIN)/panel serve app/ --port $(PORT) $(if $(SCREEN),--show)
+
+lab: $(VENV)/.notebooks ## Open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(if $(SCREEN),,--no-browser)
+
+test: lint types imports pytest ## Run everything below: linters, types, import rules and tests
+
+lint: $(VENV)/.dev ## Check style and formatting (ruff)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## Check the types (mypy)
+	$(BIN)/mypy
+
+imports: $(VENV)/.dev ## Check that imports go downward only (import-linter)
+	$(BIN)/lint-imports --no-cache
+
+pytest: $(VENV)/.dev ## Run the tests; PYTEST_ARGS chooses some of them
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+constraints: ## Pin the tested set again after pyproject.toml changed (needs uv; UPGRADE=--upgrade takes new versions)
+	@command -v uv >/dev/null 2>&1 || { \
+	  echo "uv is missing, which resolves for every platform at once: install it with 'python3 -m pip install uv'." >&2; exit 1; }
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 $(UPGRADE) --quiet \
+	  --annotation-style line --no-emit-index-url --no-emit-find-links \
+	  --no-emit-package pip --no-emit-package setuptools --no-emit-package wheel \
+	  --custom-compile-command "make constraints   (needs uv; UPGRADE=--upgrade takes new versions)" --output-file constraints.txt
+
+clean: ## Delete caches and build products
+	rm -rf build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	find . -path ./$(VENV) -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+
+distclean: clean ## Delete .venv too
+	rm -rf $(VENV)
+
+free-port:
+	@$(BIN)/python -c "import socket, sys; sys.exit(socket.socket().connect_ex(('127.0.0.1', $(PORT))) == 0)" || { \
+	  echo "Port $(PORT) is in use: choose another one, for example 'make app PORT=$$(($(PORT) + 1))'." >&2; exit 1; }
+
+# Stamps: an edited pyproject.toml or constraints.txt installs again, anything else does not.
+$(VENV)/.app: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt -e ".[app]"
+	@touch $@
+
+$(VENV)/.notebooks: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt -e ".[notebooks]"
+	@touch $(VENV)/.app $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt -e ".[dev]"
+	@touch $(VENV)/.app $(VENV)/.notebooks $@
+
+$(BIN)/python:
+	@command -v "$(PYTHON)" >/dev/null 2>&1 || { \
+	  echo "There is no '$(PYTHON)' here: install Python 3.11 or newer, or name yours, for example 'make PYTHON=python3.12 $(MAKECMDGOALS)'." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "'$(PYTHON)' is $$("$(PYTHON)" --version 2>&1), but Python 3.11 or newer is needed: name one, for example 'make PYTHON=python3.12 $(MAKECMDGOALS)'." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' >/dev/null 2>&1 || { \
+	  echo "'$(PYTHON)' lacks the modules venv and ensurepip: install them (on Debian and Ubuntu: 'apt install python3-venv')." >&2; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)

@@ -1,0 +1,103 @@
+"""Activation functions f with the product ε ⊙ f′(a) that every learning rule needs.
+
+Axes: any shape; f works element by element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mdfa_core.registry import Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activation:
+    """An activation function h = f(a).
+
+    `backward(error, saved)` returns `error ⊙ f′(a)`, where `saved` is h if `from_output`, else a: a function whose
+    derivative follows from its value needs no stored pre-activations, which lets a forward pass fuse it away.
+    """
+
+    title: str
+    function: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor], Tensor]
+    from_output: bool
+    monotone: bool = True
+    """Whether f′ ≥ 0 everywhere: one of Theorem 2's premises."""
+    largest_derivative: float = 1.0
+
+    def derivative(self, saved: Tensor) -> Tensor:
+        """f′(a), element by element, from what `backward` reads."""
+        return self.backward(torch.ones_like(saved), saved)
+
+
+ACTIVATIONS: Table[Activation] = Table("activation")
+ACTIVATIONS.add(
+    "tanh",
+    Activation(
+        title="tanh",
+        function=torch.tanh,
+        backward=torch.ops.aten.tanh_backward,  # ε (1 − h²) in one pass
+        from_output=True,
+    ),
+)
+ACTIVATIONS.add(
+    "relu",
+    Activation(
+        title="ReLU",
+        function=torch.relu,
+        # f′(0) = 1, as in the released code; autograd says 0, and a net of zeros would then never learn.
+        backward=lambda error, a: torch.where(a >= 0, error, 0.0),
+        from_output=False,
+    ),
+)
+ACTIVATIONS.add(
+    "hard-tanh",
+    Activation(
+        title="hard-tanh",
+        function=lambda a: a.clamp(-1.0, 1.0),  # equation (15)
+        backward=lambda error, h: torch.ops.aten.hardtanh_backward(error, h, -1.0, 1.0),  # f′ = 1 inside (−1, 1)
+        from_output=True,
+    ),
+)
+ACTIVATIONS.add(
+    "sigmoid",
+    Activation(
+        title="sigmoid",
+        function=torch.sigmoid,
+        backward=torch.ops.aten.sigmoid_backward,  # ε h (1 − h)
+        from_output=True,
+        largest_derivative=0.25,
+    ),
+)
+ACTIVATIONS.add(
+    "leaky-relu",
+    Activation(
+        title="leaky ReLU",
+        function=lambda a: torch.where(a >= 0, a, 0.01 * a),
+        backward=lambda error, a: torch.where(a >= 0, error, 0.01 * error),
+        from_output=False,
+    ),
+)
+ACTIVATIONS.add(
+    "softplus",
+    Activation(
+        title="softplus",
+        function=torch.nn.functional.softplus,
+        backward=lambda error, a: error * torch.sigmoid(a),
+        from_output=False,
+    ),
+)
+ACTIVATIONS.add(
+    "identity",
+    Activation(
+        title="identity",
+        function=lambda a: a,
+        backward=lambda error, h: error,
+        from_output=True,
+    ),
+)

@@ -1,0 +1,331 @@
+"""The `mdfa` command: reads options, calls the package, prints; every error is one line and exit code 2."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+import torch
+from tqdm import tqdm
+
+from mdfa_core import data, events
+from mdfa_core.errors import InvalidValue, MdfaError
+from mdfa_core.events import Diverged, Evaluated, Event, Finished, Probed, Progress, Started
+from mdfa_core.experiment import Experiment
+from mdfa_core.training import Every, Run
+
+_SAVE_SECONDS = 30.0  # between two savings of a running run
+_INTERRUPTED = 130  # exit code of a program stopped by Ctrl-C
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 well, 2 after an error, 130 after Ctrl-C."""
+    try:
+        code = cli.main(None if arguments is None else list(arguments), prog_name="mdfa", standalone_mode=False)
+    except click.exceptions.Abort:
+        code = _INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        code = 2
+    except click.ClickException as error:
+        code = _complain(error.format_message())
+    except MdfaError as error:
+        code = _complain(str(error))
+    except KeyboardInterrupt:
+        code = _INTERRUPTED
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        sys.stderr.close()
+        code = 0
+    sys.exit(code or 0)
+
+
+def _complain(message: str) -> int:
+    click.echo("mdfa: " + " ".join(message.split()), err=True)
+    return 2
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="mdfa", prog_name="mdfa")
+def cli() -> None:
+    """Learning without backpropagation: monotone direct feedback alignment, beside BP, FA and DFA."""
+
+
+# ---------------------------------------------------------------------------------------------------------- mdfa train
+
+
+def _experiment_options(command: Callable[..., None]) -> Callable[..., None]:
+    """An option for every setting of `Experiment`, with its help and default; given ones arrive, others do not."""
+    for setting in reversed(dataclasses.fields(Experiment)):
+        flag = "--" + setting.name.replace("_", "-")
+        choices = setting.metadata["choices"]
+        text = setting.metadata["help"]
+        if isinstance(setting.default, bool):
+            shown = f"{text}  [default: {'on' if setting.default else 'off'}]"
+            command = click.option(f"{flag}/--no-{flag[2:]}", default=None, help=shown)(command)
+            continue
+        shown = text if setting.default is None else f"{text}  [default: {setting.default}]"
+        kind: type = int if "int" in str(setting.type) else float if "float" in str(setting.type) else str
+        metavar = "|".join(choices()) if choices else None
+        command = click.option(flag, type=kind, default=None, metavar=metavar, help=shown)(command)
+    return command
+
+
+@cli.command()
+@_experiment_options
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="JSON file of settings; options given here go before it"
+)
+@click.option("--replicas", type=int, default=1, show_default=True, help="nets trained side by side, seeds counted up")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, … or mps")
+@click.option("--threads", type=int, help="CPU threads  [default: PyTorch's choice]")
+@click.option("--data-dir", type=click.Path(), help="folder with the data sets; nothing is downloaded then")
+@click.option("--probe", type=float, metavar="SECONDS", help="measure sign agreement this often, in seconds")
+@click.option("--save", type=click.Path(path_type=Path), help="checkpoint: written now and then, on Ctrl-C, at the end")
+@click.option("--resume", type=click.Path(path_type=Path), help="go on from this checkpoint (settings are in it)")
+@click.option("--json", "as_json", is_flag=True, help="print events as JSON lines instead of a progress bar")
+def train(
+    config: Path | None,
+    replicas: int,
+    device: str,
+    threads: int | None,
+    data_dir: str | None,
+    probe: float | None,
+    save: Path | None,
+    resume: Path | None,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Train a net (or a stack of them) and report the outcome by the paper's rules.
+
+    \b
+    Examples:
+      mdfa train
+      mdfa train --method fa --outputs 10 --probe 0.5
+      mdfa train --data cifar100 --network cifar-fc --epochs 200 --save run.pt
+    """  # noqa: D301 - click reads the \b
+    given = {name: value for name, value in settings.items() if value is not None}
+    if threads is not None:
+        if threads < 1:
+            raise InvalidValue(f"{threads} threads were asked for: give at least 1")
+        torch.set_num_threads(threads)
+    for path in (save, resume):
+        if path is not None and path.is_dir():
+            raise InvalidValue(f"{path} is a folder: give the name of a checkpoint file, such as {path / 'run.pt'}")
+    if save is not None and not save.absolute().parent.is_dir():
+        raise InvalidValue(f"the folder {save.parent} does not exist: make it first, or save elsewhere")
+    if resume is not None:
+        if given or config is not None or replicas != 1:
+            raise InvalidValue("--resume takes every setting from the checkpoint: leave the others out")
+        run = Run.load(resume, device=device, data_dir=data_dir)
+        save = save or resume
+    else:
+        run = Run(_experiments(config, given, replicas), device=device, data_dir=data_dir)
+    # Events often enough to notice Ctrl-C; seconds only move the reports, never the numbers learnt.
+    stream = run.events(progress=Every(seconds=0.2), probe=None if probe is None else Every(seconds=probe))
+    show = _JsonLines() if as_json else _Terminal(run)
+    saved = time.monotonic()
+    with _interruptible() as interrupted:
+        for event in stream:
+            show(event)
+            if interrupted():
+                break
+            if save is not None and time.monotonic() - saved > _SAVE_SECONDS:
+                run.save(save)
+                saved = time.monotonic()
+        if save is not None:
+            run.save(save)
+    show.close()
+    if interrupted():
+        where = f"stopped at step {run.step} of {run.steps}"
+        hint = f"go on with: mdfa train --resume {save}" if save else "give --save FILE to be able to go on later"
+        click.echo(f"mdfa: {where}; {hint}", err=True)
+        raise click.exceptions.Exit(_INTERRUPTED)
+
+
+def _experiments(config: Path | None, given: dict[str, Any], replicas: int) -> list[Experiment]:
+    if replicas < 1:
+        raise InvalidValue(f"{replicas} replicas were asked for: give at least 1")
+    first = Experiment()
+    if config is not None:
+        try:
+            first = Experiment.from_json(config.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not a text file"
+            raise InvalidValue(f"the configuration {config} cannot be read ({reason}): give a JSON file") from None
+    first = first.replace(**given)
+    return [first.replace(seed=first.seed + r) for r in range(replicas)]
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Let the first Ctrl-C be noticed between two events, so that nothing is left half done; the second one kills."""
+    stopped = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal stopped
+        stopped = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: stopped
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _JsonLines:
+    """Prints every event as one line of JSON."""
+
+    def __call__(self, event: Event) -> None:
+        click.echo(events.to_json(event))
+
+    def close(self) -> None:
+        """Nothing is left to close."""
+
+
+class _Terminal:
+    """A progress bar on standard error while it runs, a summary on standard output at the end."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.bar = tqdm(total=run.steps, initial=run.step, unit="step", dynamic_ncols=True, leave=False, disable=None)
+        self.shown: dict[str, str] = {}
+
+    def __call__(self, event: Event) -> None:
+        self.bar.update(event.step - self.bar.n)
+        if isinstance(event, Started):
+            self._say(_heading(self.run, event))
+        elif isinstance(event, Progress):
+            self.shown["loss"], self.shown["acc"] = _mean(event.loss, "{:.3f}"), _mean(event.accuracy, "{:.1%}")
+        elif isinstance(event, Evaluated):
+            self.shown["val"] = _mean(event.validation_accuracy, "{:.1%}")
+        elif isinstance(event, Probed):
+            self.shown["signs"] = _mean(event.unit.overall, "{:.3f}")
+        elif isinstance(event, Diverged):
+            self._say(
+                f"seed {event.seed} diverged at step {event.step} (loss {event.loss}): try a smaller learning rate"
+            )
+        elif isinstance(event, Finished):
+            self.bar.close()
+            for r, experiment in enumerate(self.run.experiments):
+                click.echo(_outcome(experiment, event, r))
+        self.bar.set_postfix(self.shown, refresh=False)
+
+    def _say(self, line: str) -> None:
+        with tqdm.external_write_mode():
+            click.echo(line)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self.bar.close()
+
+
+def _heading(run: Run, event: Started) -> str:
+    first = run.experiments[0]
+    classes = " / ".join(event.tasks[0][:3]) + (" / …" if len(event.tasks[0]) > 3 else "")
+    return (
+        f"{run.learner.method.title} on {first.data} ({classes}; {event.train_examples[0]} training images), "
+        f"{first.network}, {first.activation}, {event.parameters:,} parameters, {first.optimizer} at "
+        f"{first.learning_rate:g}, {event.replicas} replica{'s' * (event.replicas > 1)} on {event.device}"
+    )
+
+
+def _outcome(experiment: Experiment, event: Finished, r: int) -> str:
+    if event.diverged_at[r] is not None and event.best_train_accuracy[r] is None:
+        return f"seed {experiment.seed}: diverged at step {event.diverged_at[r]}, before the end of an epoch"
+    parts = [f"best training accuracy {_percent(event.best_train_accuracy[r])}"]
+    if event.best_validation_accuracy[r] is not None:
+        best = _percent(event.best_validation_accuracy[r])
+        parts.append(f"best validation accuracy {best} (epoch {event.best_validation_epoch[r]})")
+    if event.test_accuracy[r] is not None:
+        parts.append(f"test accuracy there {_percent(event.test_accuracy[r])}")
+    if event.diverged_at[r] is not None:
+        parts.append(f"diverged at step {event.diverged_at[r]}")
+    return f"seed {experiment.seed}: " + ", ".join(parts)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _mean(values: Sequence[float | None], form: str) -> str:
+    known = [value for value in values if value is not None and value == value]
+    return form.format(sum(known) / len(known)) if known else "-"
+
+
+# ----------------------------------------------------------------------------------------------------------- mdfa data
+
+
+@cli.group(name="data")
+def data_group() -> None:
+    """See, fetch and check data sets."""
+
+
+_data_dir = click.option("--data-dir", type=click.Path(), help="folder with the data sets, instead of the user's cache")
+
+
+@data_group.command(name="list")
+@_data_dir
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object a line")
+def data_list(data_dir: str | None, as_json: bool) -> None:
+    """List the data sets and where they are."""
+    rows = data.describe(data_dir)
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps(dataclasses.asdict(row)))
+        return
+    table: list[tuple[str, ...]] = [("name", "classes", "train", "test", "image", "where")]
+    for row in rows:
+        counts = ["" if n is None else str(n) for n in (row.classes, row.train, row.test)]
+        table.append((row.name, *counts, "×".join(map(str, row.image_shape)), row.where))
+    widths = [max(len(line[column]) for line in table) for column in range(5)]
+    for line in table:
+        click.echo("  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[5]]))
+
+
+@data_group.command(name="fetch")
+@click.argument("name")
+@_data_dir
+def data_fetch(name: str, data_dir: str | None) -> None:
+    """Download data set NAME once, with its checksums verified."""
+    folder = data.fetch(name, data_dir)
+    click.echo(f"{name} is bundled: nothing to fetch" if folder is None else f"{name} is ready in {folder}")
+
+
+@data_group.command(name="check")
+@click.argument("name")
+@_data_dir
+def data_check(name: str, data_dir: str | None) -> None:
+    """Read data set NAME whole and say what was found."""
+    for line in data.check(name, data_dir):
+        click.echo(line)
+
+
+# ------------------------------------------------------------------------------------------------------------ mdfa app
+
+
+@cli.command(name="app")
+@click.option("--port", type=click.IntRange(1, 65535), default=5006, show_default=True, help="TCP port on localhost")
+@click.option("--show/--no-show", default=False, show_default=True, help="open the page in a browser")
+def serve_app(port: int, show: bool) -> None:
+    """Serve the live app on this machine (as `panel serve app/` does)."""
+    found = {name: importlib.util.find_spec(name) for name in ("app", "panel")}
+    missing = [name for name, spec in found.items() if spec is None]
+    if missing or found["app"] is None or found["app"].origin is None:
+        raise InvalidValue("the app is not installed here: install it with pip install 'mdfa[app]', or run make app")
+    command = [sys.executable, "-m", "panel", "serve", str(Path(found["app"].origin).parent), "--port", str(port)]
+    try:
+        raise click.exceptions.Exit(subprocess.call([*command, *(["--show"] if show else [])]))
+    except KeyboardInterrupt:  # the server got it too and has ended
+        raise click.exceptions.Exit(0) from None

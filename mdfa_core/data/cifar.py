@@ -1,0 +1,247 @@
+"""CIFAR-10 and CIFAR-100 from their official Python files, unpickled so that no file can run code."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from mdfa_core.data.download import RemoteFile, download, extract, md5_of, unreadable
+from mdfa_core.data.places import Place
+from mdfa_core.data.source import (
+    ArrayImages,
+    DataSet,
+    Facts,
+    Integers,
+    Part,
+    Pixels,
+    Shape,
+    checked_part,
+    fixed_shape,
+    select,
+)
+from mdfa_core.errors import DataError
+
+BASE = "https://www.cs.toronto.edu/~kriz"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Cifar(DataSet):
+    """Colour photographs, three channels (RGB) of 32×32, in the official training and test part.
+
+    The files are looked for in the folder named `folder` and in the data folder itself.
+
+    Attributes:
+        classes: how many classes there are.
+        folder: name of the folder inside the archive.
+        train_files, test_files, meta_file: names of the files in it.
+        labels_key, names_key: the keys of the labels and of the class names in those files.
+        archive: the official archive.
+        official: MD5 checksum of every file in it.
+
+    Source: A. Krizhevsky, Learning multiple layers of features from tiny images, 2009.
+    """
+
+    title: str
+    classes: int
+    folder: str
+    train_files: tuple[str, ...]
+    test_files: tuple[str, ...]
+    meta_file: str
+    labels_key: str
+    names_key: str
+    archive: RemoteFile
+    official: dict[str, str] = field(hash=False)
+    train_images: int = 50_000
+    test_images: int = 10_000
+    source: str = f"{BASE}/cifar.html"
+    licence: str = "none stated; cite Krizhevsky 2009"
+    bundled: bool = False
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of all files."""
+        return (*self.train_files, *self.test_files, self.meta_file)
+
+    @property
+    def facts(self) -> Facts:
+        return Facts(classes=self.classes, train=self.train_images, test=self.test_images)
+
+    def find(self, place: Place) -> Path | None:
+        nested = place.folder / self.folder
+        if nested.is_dir():
+            return nested
+        # The files themselves in the data folder: only if all are there, since "train" and "test" are common names.
+        return place.folder if all((place.folder / name).is_file() for name in self.files) else None
+
+    def fetch(self, place: Place, *, verify: bool = False, mirror: str | None = None) -> None:
+        folder = self.find(place) or place.folder / self.folder
+        missing = [name for name in self.files if not (folder / name).is_file()]
+        if place.named:
+            if missing:
+                place.require()
+                raise DataError(
+                    f"{self.title} lacks {folder / missing[0]}: unpack {self.archive.address()} into {place.folder}, "
+                    f"or name no data folder to have it downloaded"
+                )
+        elif missing or (verify and self._changed(folder)):
+            archive = download(self.archive, place.folder, mirror=mirror)
+            extract(archive, self.folder, self.files, folder)
+            archive.unlink(missing_ok=True)
+
+    def shape(self, image_size: int | None) -> Shape:
+        return fixed_shape(self.title, (3, 32, 32), image_size)
+
+    def list_classes(self, place: Place) -> tuple[str, ...]:
+        path = self._ready(place) / self.meta_file
+        names = read_pickle(path).get(self.names_key)
+        if not isinstance(names, list) or [type(name) for name in names] != [str] * self.classes:
+            raise DataError(f"{path} does not list {self.classes} class names as {self.names_key!r}: {_REMEDY}")
+        return tuple(names)
+
+    def images(self, place: Place, part: Part, class_ids: Sequence[int], image_size: int | None) -> ArrayImages:
+        self.shape(image_size)
+        return select(*self._part(place, part), class_ids)
+
+    def check(self, place: Place) -> list[str]:
+        folder = self._ready(place)
+        self.list_classes(place)
+        train, test = (len(self._part(place, part)[1]) for part in ("train", "test"))
+        changed = self._changed(folder)
+        counts = f"{train} training and {test} test images of {self.classes} classes"
+        findings = [f"{self.title}: readable, {counts} in {folder}"]
+        if changed:
+            findings.append(
+                f"{self.title}: not the official files (the checksum differs): {', '.join(changed)}; the images may be "
+                f"split into training and test differently, so say so beside published results"
+            )
+        else:
+            findings.append(f"{self.title}: all checksums are the official ones")
+        return findings
+
+    def _ready(self, place: Place) -> Path:
+        self.fetch(place)
+        return self.find(place) or place.folder / self.folder
+
+    def _changed(self, folder: Path) -> list[str]:
+        return [name for name in self.files if md5_of(folder / name) != self.official[name]]
+
+    def _part(self, place: Place, part: str) -> tuple[Pixels, Integers]:
+        """Pixels [N, 3, 32, 32] and class numbers [N] of one part."""
+        folder = self._ready(place)
+        names = self.test_files if part == "test" else self.train_files
+        batches = [self._batch(folder / name) for name in names]
+        if len(batches) == 1:
+            return batches[0]
+        return np.concatenate([pixels for pixels, _ in batches]), np.concatenate([ids for _, ids in batches])
+
+    def _batch(self, path: Path) -> tuple[Pixels, Integers]:
+        content = read_pickle(path)
+        pixels, labels = content.get("data"), content.get(self.labels_key)
+        if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (3 * 32 * 32,):
+            raise DataError(f"{path} does not hold rows of {3 * 32 * 32} bytes as 'data': {_REMEDY}")
+        if not isinstance(labels, list) or not all(isinstance(label, (int, np.integer)) for label in labels):
+            raise DataError(f"{path} does not hold a list of class numbers as {self.labels_key!r}: {_REMEDY}")
+        ids = np.asarray(labels, dtype=np.int64)
+        return checked_part(path, pixels.reshape(-1, 3, 32, 32), ids, self.classes)
+
+
+_REMEDY = "delete its folder and fetch the data set again, or unpack the official archive there"
+
+
+def _allowed() -> dict[tuple[str, str], Any]:
+    """Everything a pickle of numpy arrays names, under its names in numpy 1 and 2."""
+    reconstruct = np.zeros(1, np.uint8).__reduce__()[0]
+    from_buffer = np.zeros(1, np.uint8).__reduce_ex__(5)[0]
+    allowed: dict[tuple[str, str], Any] = {
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+        ("_codecs", "encode"): _encode,
+    }
+    for package in ("numpy.core", "numpy._core"):
+        allowed[f"{package}.multiarray", "_reconstruct"] = reconstruct
+        allowed[f"{package}.numeric", "_frombuffer"] = from_buffer
+    return allowed
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """Bytes as Python 3 writes them for Python 2, in latin1; other codecs are not for data."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"bytes in {encoding}")
+    return text.encode("latin1")
+
+
+_ALLOWED = _allowed()
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Builds plain containers and numpy arrays only; a pickle that names anything else is refused before it runs."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _ALLOWED[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which data has no use for") from None
+
+
+def read_pickle(path: Path) -> dict[str, Any]:
+    """The dictionary in a pickle file of Python 2 or 3 made of plain containers and numpy arrays.
+
+    Raises:
+        DataError: unreadable, truncated, corrupt, not a dictionary, or it holds anything else.
+    """
+    try:
+        with path.open("rb") as file:
+            # latin1: how numpy arrays pickled by Python 2, as in the official files, are read
+            content = _ArrayUnpickler(file, encoding="latin1").load()
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except Exception as error:  # a corrupt pickle can raise anything
+        raise DataError(f"{path} is truncated or corrupt ({error}): {_REMEDY}") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds a {type(content).__name__} instead of a dictionary: {_REMEDY}")
+    return content
+
+
+CIFAR10 = Cifar(
+    title="CIFAR-10",
+    classes=10,
+    folder="cifar-10-batches-py",
+    train_files=tuple(f"data_batch_{number}" for number in range(1, 6)),
+    test_files=("test_batch",),
+    meta_file="batches.meta",
+    labels_key="labels",
+    names_key="label_names",
+    archive=RemoteFile(BASE, "cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),
+    official={
+        "data_batch_1": "c99cafc152244af753f735de768cd75f",
+        "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+        "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+        "data_batch_4": "634d18415352ddfa80567beed471001a",
+        "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+        "test_batch": "40351d587109b95175f43aff81a1287e",
+        "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+    },
+)
+
+CIFAR100 = Cifar(
+    title="CIFAR-100",
+    classes=100,
+    folder="cifar-100-python",
+    train_files=("train",),
+    test_files=("test",),
+    meta_file="meta",
+    labels_key="fine_labels",
+    names_key="fine_label_names",
+    archive=RemoteFile(BASE, "cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"),
+    official={
+        "train": "16019d7e3df5f24257cddd939b257f8d",
+        "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+        "meta": "7973b15100ade9c7d40fb424638fde48",
+    },
+)

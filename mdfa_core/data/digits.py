@@ -1,0 +1,68 @@
+"""The 8×8 handwritten digits that scikit-learn brings along: the data set that works without any download."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from mdfa_core.data.places import Place
+from mdfa_core.data.source import ArrayImages, DataSet, Facts, Integers, Part, Pixels, Shape, fixed_shape, select
+
+
+@final
+@dataclass(frozen=True)
+class Digits(DataSet):
+    """1,797 digits, one channel of 8×8; their values 0 to 16 become round(value · 255 / 16), 0 to 255.
+
+    There is no official test part. Held out as such is a fixed fifth of every class: of its images in scikit-learn's
+    order, those at positions 2, 7, 12, … (counted from 0), which is round(n / 5) of n images.
+
+    Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998 (its test part).
+    """
+
+    title: str = "scikit-learn digits"
+    source: str = "https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits"
+    licence: str = "CC BY 4.0"
+    bundled: bool = True
+
+    @property
+    def facts(self) -> Facts:
+        return Facts(classes=10, train=1438, test=359)
+
+    def find(self, place: Place) -> Path | None:
+        return None
+
+    def fetch(self, place: Place, *, verify: bool = False, mirror: str | None = None) -> None:
+        """Nothing to do: it is bundled."""
+
+    def shape(self, image_size: int | None) -> Shape:
+        return fixed_shape(self.title, (1, 8, 8), image_size)
+
+    def list_classes(self, place: Place) -> tuple[str, ...]:
+        return tuple(str(digit) for digit in range(10))
+
+    def images(self, place: Place, part: Part, class_ids: Sequence[int], image_size: int | None) -> ArrayImages:
+        self.shape(image_size)
+        return select(*_part(part), class_ids)
+
+    def check(self, place: Place) -> list[str]:
+        train, test = (len(_part(part)[1]) for part in ("train", "test"))
+        return [f"{self.title}: readable, {train} training and {test} test images of 10 classes, bundled"]
+
+
+def _part(part: str) -> tuple[Pixels, Integers]:
+    """Pixels [N, 1, 8, 8] and digits [N] of one part."""
+    from sklearn.datasets import load_digits  # takes a second, only needed here
+
+    bunch = load_digits()
+    pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
+    digits = bunch.target.astype(np.int64)
+    held_out = np.zeros(len(digits), dtype=bool)
+    for digit in range(10):
+        held_out[np.flatnonzero(digits == digit)[2::5]] = True
+    chosen = held_out if part == "test" else ~held_out
+    return pixels[chosen], digits[chosen]

@@ -1,0 +1,36 @@
+"""The exceptions of the package: each message is one sentence saying what was got, what is allowed, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class MdfaError(Exception):
+    """Base of every error a user can cause or meet; the command line prints its message and exits with 2."""
+
+
+class InvalidValue(MdfaError, ValueError):
+    """A setting has a value outside what is allowed."""
+
+
+class UnknownName(MdfaError, LookupError):
+    """A name that is in no table; the message lists the known ones."""
+
+    def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
+        super().__init__(f"unknown {kind} {name!r}: choose one of {', '.join(sorted(known))}")
+
+
+class GeometryError(InvalidValue):
+    """A network that does not fit its images, or arrays that do not fit their network."""
+
+
+class DataError(MdfaError):
+    """Data that is missing, truncated, corrupt, or not what its checksum says."""
+
+
+class DeviceError(MdfaError):
+    """A device this machine does not have."""
+
+
+class CheckpointError(MdfaError):
+    """A checkpoint that cannot be written or read; what was saved before is untouched."""

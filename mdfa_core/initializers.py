@@ -1,0 +1,133 @@
+"""How weights are drawn: zeros, scaled uniform, normal; their non-negative variants; paper and released conventions.
+
+Every draw is for one replica; stacks are made of such draws, so a replica starts the same alone and in a stack.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mdfa_core.errors import InvalidValue, UnknownName
+from mdfa_core.registry import Table
+
+CONVENTIONS = ("paper", "released")
+"""The paper's text (section 4), or its released code where the two disagree."""
+
+MONO_LOWER_BOUND = 1e-3
+"""Lower bound of the uniform distribution under the non-negativity constraint (section 4)."""
+
+
+class Initializer(ABC):
+    """A distribution of weights, given the number of connections coming into a unit."""
+
+    @abstractmethod
+    def draw(
+        self, shape: Sequence[int], fan_in: int, generator: torch.Generator, *, nonnegative: bool, convention: str
+    ) -> Tensor:
+        """A float64 CPU tensor of `shape`; `nonnegative` asks for the variant for constrained weights."""
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """The text that `parse` reads back."""
+
+
+@dataclass(frozen=True)
+class Zeros(Initializer):
+    """All zeros (forward weights only: zero feedback would deliver no error)."""
+
+    def draw(
+        self, shape: Sequence[int], fan_in: int, generator: torch.Generator, *, nonnegative: bool, convention: str
+    ) -> Tensor:
+        return torch.zeros(tuple(shape), dtype=torch.float64)
+
+    def __str__(self) -> str:
+        return "zeros"
+
+
+@dataclass(frozen=True)
+class ScaledUniform(Initializer):
+    """U(−b, b) with b = scale / √fan_in (Nøkland 2016; section 4); constrained weights: U(10⁻³, b).
+
+    The released code takes the square root twice and ends at b = scale · fan_in^¼ (and a lower bound of 0 for
+    constrained weights): `convention="released"`.
+    """
+
+    scale: float = 1.0
+
+    def draw(
+        self, shape: Sequence[int], fan_in: int, generator: torch.Generator, *, nonnegative: bool, convention: str
+    ) -> Tensor:
+        released = convention == "released"
+        bound = self.scale * fan_in**0.25 if released else self.scale / math.sqrt(fan_in)
+        lower = -bound if not nonnegative else 0.0 if released else MONO_LOWER_BOUND
+        if lower >= bound:
+            raise InvalidValue(
+                f"uniform:{self.scale:g} with {fan_in} incoming connections has the bound {bound:.3g}, not above the "
+                f"lower bound {lower:g} of non-negative weights: choose a larger scale"
+            )
+        return torch.empty(tuple(shape), dtype=torch.float64).uniform_(lower, bound, generator=generator)
+
+    def __str__(self) -> str:
+        return f"uniform:{self.scale:g}"
+
+
+@dataclass(frozen=True)
+class Normal(Initializer):
+    """N(0, std²); constrained weights: its absolute values (section 4)."""
+
+    std: float = 0.1
+
+    def draw(
+        self, shape: Sequence[int], fan_in: int, generator: torch.Generator, *, nonnegative: bool, convention: str
+    ) -> Tensor:
+        values = torch.empty(tuple(shape), dtype=torch.float64).normal_(0.0, self.std, generator=generator)
+        return values.abs_() if nonnegative else values
+
+    def __str__(self) -> str:
+        return f"normal:{self.std:g}"
+
+
+INITIALIZERS: Table[type[Zeros] | type[ScaledUniform] | type[Normal]] = Table("initialiser")
+INITIALIZERS.add("zeros", Zeros)
+INITIALIZERS.add("uniform", ScaledUniform)
+INITIALIZERS.add("normal", Normal)
+
+
+def parse(text: str | Initializer) -> Initializer:
+    """The initialiser that `zeros`, `uniform`, `uniform:1`, `normal`, `normal:0.1` (or `U(1)`, `N(0.1)`) names.
+
+    Raises:
+        UnknownName: no such initialiser.
+        InvalidValue: its number is not a positive finite one.
+    """
+    if isinstance(text, Initializer):
+        return text
+    match = re.fullmatch(r"\s*([A-Za-z-]+)\s*(?::\s*([^\s()]+)|\(\s*([^\s()]+)\s*\))?\s*", str(text))
+    if match is None:
+        raise UnknownName("initialiser", text, _spelled())
+    name = {"U": "uniform", "N": "normal"}.get(match[1], match[1].lower())
+    if name not in INITIALIZERS:
+        raise UnknownName("initialiser", text, _spelled())
+    number = match[2] or match[3]
+    if number is None:
+        return INITIALIZERS[name]()
+    if name == "zeros":
+        raise InvalidValue(f"the initialiser {text!r} has a number, but zeros takes none: write zeros")
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise InvalidValue(f"the initialiser {text!r} has the number {number!r}: give a positive one, as in {name}:0.1")
+    return ScaledUniform(value) if name == "uniform" else Normal(value)
+
+
+def _spelled() -> list[str]:
+    return ["zeros", "uniform:SCALE", "normal:STD"]

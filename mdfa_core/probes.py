@@ -1,0 +1,200 @@
+"""Measurements of a method's errors and updates against the true gradient; pure functions of one `Trace`.
+
+Axes: R replica, N example. Only hidden layers are measured: the output error is the same for every method. A sign is
+defined where neither side is exactly 0; 0·0 is never counted as agreement.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mdfa_core.events import Agreement
+from mdfa_core.methods import Chain, Signals
+from mdfa_core.networks import DenseLayer, Layer, Network, Parameters, Trace
+
+LEVELS = ("unit", "example", "batch")
+"""Unit error signal ε_l; one example's update of each weight and bias; the mini-batch's update of each."""
+
+SATURATED = 0.01
+"""A unit is saturated where f′(a) is at most this share of the largest f′."""
+
+_CHUNK = 1 << 24  # numbers held at a time where single-example updates have to be written out
+
+_TRUE_GRADIENT = Chain(fixed=False)
+
+Values = tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class SignCounts:
+    """Entries that agree in sign and entries where both signs are defined, per replica, of `total` entries each."""
+
+    agree: Tensor
+    defined: Tensor
+    total: int
+
+    def __add__(self, other: SignCounts) -> SignCounts:
+        return SignCounts(self.agree + other.agree, self.defined + other.defined, self.total + other.total)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One probe; the fields are those of the event `Probed`, where they are explained."""
+
+    unit: Agreement
+    example: Agreement
+    batch: Agreement
+    angle: tuple[Values, ...]
+    angle_overall: Values
+    norm_ratio: tuple[Values, ...]
+    saturation: tuple[tuple[float, ...], ...]
+
+
+def true_signals(network: Network, parameters: Parameters, trace: Trace, error: Tensor) -> Signals:
+    """The true ε_l = ∂L/∂h_l and δ_l = ∂L/∂a_l by backpropagation (equations 3 to 5) on the given forward pass."""
+    return _TRUE_GRADIENT.signals(network, parameters, (), trace, error)
+
+
+def measure(network: Network, parameters: Parameters, trace: Trace, delivered: Signals) -> Measurement:
+    """Compare what a method delivers with the true gradient on the same forward pass; nothing is changed.
+
+    Args:
+        network: the net.
+        parameters: its weights at that forward pass.
+        trace: the forward pass.
+        delivered: the method's signals from that trace.
+    """
+    true = true_signals(network, parameters, trace, delivered.deltas[-1])
+    layers = range(len(network.hidden))
+    replicas = trace.logits_RNC.shape[0]
+    updates = [_update_pairs(network.layers[n], trace.inputs[n], delivered.deltas[n], true.deltas[n]) for n in layers]
+    return Measurement(
+        unit=_agreement([sign_counts(delivered.errors[n], true.errors[n]) for n in layers], replicas),
+        example=_agreement(
+            [
+                example_sign_counts(network.layers[n], trace.inputs[n], delivered.deltas[n], true.deltas[n])
+                for n in layers
+            ],
+            replicas,
+        ),
+        batch=_agreement([_sum(sign_counts(*pair) for pair in updates[n]) for n in layers], replicas),
+        angle=tuple(angle(updates[n]) for n in layers),
+        angle_overall=angle([pair for pairs in updates for pair in pairs]) if updates else (None,) * replicas,
+        norm_ratio=tuple(norm_ratio(updates[n]) for n in layers),
+        saturation=tuple(_saturation(network, saved) for saved in trace.saved),
+    )
+
+
+def sign_counts(delivered: Tensor, true: Tensor) -> SignCounts:
+    """How many entries of two [R, …] tensors agree in sign, per replica; exact zeros and NaN are undefined."""
+    axes = tuple(range(1, true.dim()))
+    sign = delivered.sign() * true.sign()
+    agree = (sign == 1).sum(axes)
+    return SignCounts(agree, agree + (sign == -1).sum(axes), true[0].numel())
+
+
+def example_sign_counts(layer: Layer, x: Tensor, delivered: Tensor, true: Tensor) -> SignCounts:
+    """Sign counts over every weight's and bias's update by every single example, from a layer's input and its δ.
+
+    In a dense layer example n's update of W_ji is δ_nj x_ni, so its sign agrees wherever δ_nj's does and x_ni ≠ 0: it
+    is counted without writing out N × O × I products. A convolution sums over positions and has to be written out.
+    """
+    if isinstance(layer, DenseLayer):
+        inputs_RN = (x != 0).sum(2) + 1  # the bias sees a constant 1
+        sign = delivered.sign() * true.sign()
+        agree_RN, disagree_RN = (sign == 1).sum(2), (sign == -1).sum(2)
+        return SignCounts(
+            (agree_RN * inputs_RN).sum(1),
+            ((agree_RN + disagree_RN) * inputs_RN).sum(1),
+            x.shape[1] * (x.shape[2] + 1) * true.shape[2],
+        )
+    return written_out_sign_counts(layer, x, delivered, true)
+
+
+def written_out_sign_counts(layer: Layer, x: Tensor, delivered: Tensor, true: Tensor) -> SignCounts:
+    """`example_sign_counts` by making every single example's update: slow, and right for any layer."""
+    replicas, examples = true.shape[:2]
+    size = math.prod(layer.weight_shape)
+    chunk = max(1, _CHUNK // (size * replicas))
+    counts = []
+    for start in range(0, examples, chunk):
+        part = slice(start, start + chunk)
+        # Each example becomes a replica of its own, so that the layer's ordinary update sums over nothing.
+        singles = [
+            tensor[:, part].expand(replicas, *tensor[:, part].shape[1:]).flatten(0, 1).unsqueeze(1)
+            for tensor in (x, delivered, true)
+        ]
+        for ours, theirs in zip(
+            layer.update(singles[0], singles[1]), layer.update(singles[0], singles[2]), strict=True
+        ):
+            counts.append(sign_counts(ours.unflatten(0, (replicas, -1)), theirs.unflatten(0, (replicas, -1))))
+    return _sum(counts)
+
+
+def angle(pairs: Sequence[tuple[Tensor, Tensor]]) -> Values:
+    """Degrees between two lists of [R, …] tensors, each list taken as one vector per replica; None where one is 0.
+
+    2 atan2(‖u − v‖, ‖u + v‖) with u, v the unit vectors, which unlike arccos is exact near 0° and 180°.
+    """
+    norm_a, norm_b = _norms([a for a, _ in pairs]), _norms([b for _, b in pairs])
+    difference, total = [], []
+    for a, b in pairs:
+        u, v = a / _like(norm_a, a), b / _like(norm_b, b)
+        difference.append(u - v)
+        total.append(u + v)
+    degrees = torch.rad2deg(2 * torch.atan2(_norms(difference), _norms(total)))
+    return _values(degrees, (norm_a > 0) & (norm_b > 0))
+
+
+def norm_ratio(pairs: Sequence[tuple[Tensor, Tensor]]) -> Values:
+    """‖a‖ ÷ ‖b‖ of two lists of [R, …] tensors, per replica; None where ‖b‖ is 0."""
+    norm_a, norm_b = _norms([a for a, _ in pairs]), _norms([b for _, b in pairs])
+    return _values(norm_a / norm_b, norm_b > 0)
+
+
+def _update_pairs(layer: Layer, x: Tensor, delivered: Tensor, true: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """(delivered, true) batch updates of W and of b."""
+    return list(zip(layer.update(x, delivered), layer.update(x, true), strict=True))
+
+
+def _saturation(network: Network, saved: Tensor) -> tuple[float, ...]:
+    flat = network.activation.derivative(saved) <= SATURATED * network.activation.largest_derivative
+    return tuple(flat.flatten(1).double().mean(1).tolist())
+
+
+def _agreement(counts: Sequence[SignCounts], replicas: int) -> Agreement:
+    overall = _ratio(_sum(counts)) if counts else (None,) * replicas
+    undefined = tuple(tuple((1 - c.defined.double() / c.total).tolist()) for c in counts)
+    return Agreement(layers=tuple(_ratio(c) for c in counts), overall=overall, undefined=undefined)
+
+
+def _ratio(counts: SignCounts) -> Values:
+    return _values(counts.agree.double() / counts.defined, counts.defined > 0)
+
+
+def _values(numbers: Tensor, defined: Tensor) -> Values:
+    return tuple(
+        number if known and math.isfinite(number) else None
+        for number, known in zip(numbers.tolist(), defined.tolist(), strict=True)
+    )
+
+
+def _sum(counts: Iterable[SignCounts]) -> SignCounts:
+    return functools.reduce(operator.add, counts)
+
+
+def _norms(tensors: Sequence[Tensor]) -> Tensor:
+    """‖·‖₂ of several [R, …] tensors taken as one vector per replica, [R] in float64."""
+    squares = [torch.linalg.vector_norm(t.flatten(1), dim=1, dtype=torch.float64).square() for t in tensors]
+    return torch.stack(squares).sum(0).sqrt()
+
+
+def _like(norms: Tensor, tensor: Tensor) -> Tensor:
+    return norms.to(tensor.dtype).reshape(-1, *[1] * (tensor.dim() - 1))

@@ -1,0 +1,211 @@
+"""The project's own promises: what is declared, pinned, documented and checked agrees."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import grimp
+import pytest
+import yaml
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+UNTRACKED = {".git", ".venv", "__pycache__", "data", "runs", "out", "build", "dist"}
+
+
+def declared() -> dict[str, Requirement]:
+    """Every direct dependency of the project and its extras, by name; references to its own extras left out."""
+    texts = PROJECT["dependencies"] + [text for group in PROJECT["optional-dependencies"].values() for text in group]
+    requirements = [Requirement(text) for text in texts]
+    return {canonicalize_name(r.name): r for r in requirements if r.name != PROJECT["name"]}
+
+
+def pins() -> list[Requirement]:
+    lines = (line.split("#")[0].strip() for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())
+    return [Requirement(line) for line in lines if line]
+
+
+def tracked_files() -> Iterator[Path]:
+    """The files git knows or would take; in an archive without git, all but the ignored folders."""
+    if shutil.which("git") and (ROOT / ".git").exists():
+        command = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z", "-co", "--exclude-standard"]
+        names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
+        yield from (ROOT / name for name in names if name and (ROOT / name).is_file())
+    else:
+        for path in ROOT.rglob("*"):
+            if path.is_file() and not UNTRACKED.intersection(path.relative_to(ROOT).parts):
+                yield path
+
+
+# ---------------------------------------------------------------------------------------------- dependencies
+
+
+def test_environment_yml_names_what_pyproject_names() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    conda = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
+    (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    listed = [Requirement(text) for text in pip if not text.startswith("-")]
+
+    assert {canonicalize_name(r.name): (r.extras, r.specifier) for r in listed} == {
+        name: (r.extras, r.specifier) for name, r in declared().items()
+    }
+    assert len(listed) == len(declared()), "a name stands twice in environment.yml"
+    assert {"-c constraints.txt", "-e ."} <= set(pip)
+    (python,) = [entry for entry in conda if entry.startswith("python ")]
+    assert PROJECT["requires-python"] in python
+
+
+def test_every_extra_is_part_of_dev() -> None:
+    (own,) = [r for r in map(Requirement, PROJECT["optional-dependencies"]["dev"]) if r.name == PROJECT["name"]]
+    assert own.extras == set(PROJECT["optional-dependencies"]) - {"dev"}
+
+
+def test_constraints_pin_every_direct_dependency_within_its_bounds() -> None:
+    pinned = {canonicalize_name(r.name): r for r in pins() if r.marker is None}
+    for name, requirement in declared().items():
+        assert name in pinned, f"constraints.txt lacks {name}: run `make constraints`"
+        (version,) = [s.version for s in pinned[name].specifier]
+        assert version in requirement.specifier
+
+
+def test_constraints_are_exact_public_versions() -> None:
+    for pin in pins():
+        (specifier,) = pin.specifier
+        assert specifier.operator == "=="
+        assert Version(specifier.version).local is None, f"{pin}: a local version exists on one index only"
+    assert not {"pip", "setuptools", "wheel"} & {canonicalize_name(pin.name) for pin in pins()}
+
+
+@pytest.mark.parametrize("python", ["3.11.2", "3.12.1", "3.13.0"])
+@pytest.mark.parametrize("system", ["linux", "darwin"])
+def test_constraints_pin_a_name_once_per_platform(python: str, system: str) -> None:
+    environment = {"python_full_version": python, "python_version": python[:4], "sys_platform": system}
+
+    def applies(marker: Marker | None) -> bool:
+        return marker is None or marker.evaluate(environment)
+
+    names = [canonicalize_name(pin.name) for pin in pins() if applies(pin.marker)]
+    assert sorted(names) == sorted(set(names))
+
+
+# --------------------------------------------------------------------------------------------------- imports
+
+
+def test_imports_keep_the_contract() -> None:
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()", "--no-cache"]
+    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
+def test_no_module_imports_the_package_as_a_whole() -> None:
+    """`import mdfa_core` inside the package would reach every row at once, past the layers contract."""
+    graph = grimp.build_graph("mdfa_core", cache_dir=None)
+    importers = graph.find_modules_that_directly_import("mdfa_core")
+    assert importers <= {"mdfa_core.__main__"}
+
+
+# ---------------------------------------------------------------------------------------- commands and texts
+
+
+def make(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run make as a user would: without what an outer make passes on."""
+    inherited = {k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON"}}
+    return subprocess.run(
+        ["make", *arguments], cwd=cwd, env={**inherited, **environment}, capture_output=True, text=True
+    )
+
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+
+
+@needs_make
+def test_make_alone_lists_every_documented_target() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^([a-z-]+):.*## ", text, flags=re.MULTILINE))
+    assert {"help", "app", "lab", "test", "clean"} <= documented
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", text, flags=re.MULTILINE)
+    assert documented <= set(phony.split())
+
+    outcome = make()
+    assert outcome.returncode == 0
+    assert set(re.findall(r"^  make ([a-z-]+) +\S", outcome.stdout, flags=re.MULTILINE)) == documented
+
+
+@needs_make
+def test_make_test_runs_every_check() -> None:
+    commands = make("--dry-run", "test").stdout
+    for command in ("ruff check", "ruff format --check", "mypy", "lint-imports", "python -m pytest"):
+        assert command in commands
+
+
+def fake_python(folder: Path, script: str) -> Path:
+    path = folder / "fakepython"
+    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+@needs_make
+@pytest.mark.parametrize("target", ["app", "lab", "test"])
+@pytest.mark.parametrize(
+    ("script", "remedy"),
+    [
+        (None, "install Python 3.11 or newer"),
+        ('case "$1" in --version) echo Python 3.9.6;; *) exit 1;; esac', "is Python 3.9.6, but Python 3.11 or newer"),
+        ('case "$2" in *ensurepip*) exit 1;; esac', "apt install python3-venv"),
+    ],
+    ids=["no Python", "old Python", "no venv"],
+)
+def test_make_says_what_is_missing(tmp_path: Path, target: str, script: str | None, remedy: str) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    python = tmp_path / "absent" if script is None else fake_python(tmp_path, script)
+
+    outcome = make(target, f"PYTHON={python}", cwd=tmp_path)
+    assert outcome.returncode == 2
+    (message,) = [line for line in outcome.stderr.splitlines() if not line.startswith("make")]
+    assert remedy in message
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_readme_starts_with_the_two_commands() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```[a-z]*\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
+    lines = [line.removeprefix("$ ").split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    makes = [line for line in lines if line.startswith("make")]
+    assert makes[:2] == ["make app", "make test"]
+
+
+def markdown_files() -> list[Path]:
+    return sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+@pytest.mark.parametrize("path", markdown_files(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_relative_links_point_at_files(path: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(<?([^)\s>]+)", text):
+        if not re.match(r"[a-z][a-z+.-]*:|#", target):
+            assert (path.parent / target.split("#")[0]).exists(), f"{path.name} links to {target}"
+
+
+def test_no_file_names_a_developers_folder() -> None:
+    # Written so that this file does not match itself.
+    pattern = re.compile(r"(?<![\w.~-])/(?:home|Users|root|work)/(?!\W)[\w.-]+|[A-Z]:\\\\?Users\\")
+    for path in tracked_files():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue  # an image or an archive
+        found = pattern.search(text)
+        assert found is None, f"{path.relative_to(ROOT)} names {found[0] if found else ''}"
