@@ -155,18 +155,25 @@ _REMEDY = "delete its folder and fetch the data set again, or unpack the officia
 
 
 def _allowed() -> dict[tuple[str, str], Any]:
-    """Everything a pickle of numpy arrays names, under its names in numpy 1 and 2."""
+    """Everything a pickle of byte arrays names, under its names in numpy 1 and 2."""
     reconstruct = np.zeros(1, np.uint8).__reduce__()[0]
     from_buffer = np.zeros(1, np.uint8).__reduce_ex__(5)[0]
     allowed: dict[tuple[str, str], Any] = {
         ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
+        ("numpy", "dtype"): _bytes_dtype,
         ("_codecs", "encode"): _encode,
     }
     for package in ("numpy.core", "numpy._core"):
         allowed[f"{package}.multiarray", "_reconstruct"] = reconstruct
         allowed[f"{package}.numeric", "_frombuffer"] = from_buffer
     return allowed
+
+
+def _bytes_dtype(name: str, *_: object) -> np.dtype[np.uint8]:
+    """numpy's own uint8, which no state in a file can change: a forged one could make numpy follow wild pointers."""
+    if name != "u1":
+        raise pickle.UnpicklingError(f"it holds an array of {name!r}, not of bytes")
+    return np.dtype(np.uint8)
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -180,7 +187,7 @@ _ALLOWED = _allowed()
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Builds plain containers and numpy arrays only; a pickle that names anything else is refused before it runs."""
+    """Builds plain containers and arrays of bytes only; a pickle that names anything else is refused before it runs."""
 
     def find_class(self, module: str, name: str) -> Any:
         try:
@@ -190,7 +197,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
-    """The dictionary in a pickle file of Python 2 or 3 made of plain containers and numpy arrays.
+    """The dictionary in a pickle file of Python 2 or 3 made of plain containers and arrays of bytes.
 
     Raises:
         DataError: unreadable, truncated, corrupt, not a dictionary, or it holds anything else.

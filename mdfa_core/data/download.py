@@ -64,22 +64,36 @@ def download(file: RemoteFile, folder: Path, *, mirror: str | None = None) -> Pa
     """
     address = file.address(mirror)
     remedy = f"try again, set {MIRROR_VARIABLE} to another copy's address, or put {file.name} into {folder} by hand"
-    with tqdm(desc=file.name, unit="B", unit_scale=True, disable=None) as bar:  # None: only on a terminal
-        fetcher = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16)
-        try:
-            path = pooch.retrieve(address, f"md5:{file.md5}", fname=file.name, path=folder, downloader=fetcher)
-        except requests.RequestException as error:
-            raise DataError(f"cannot download {address} ({_reason(error)}): {remedy}") from None
-        except ValueError:  # pooch's word for a wrong checksum
-            raise DataError(
-                f"what {address} sent is not the official file (its MD5 is not {file.md5}), nothing of it was kept: "
-                f"{remedy}"
-            ) from None
-        except OSError as error:
-            raise DataError(
-                f"cannot write {folder / file.name} ({error.strerror or error}): make room, or make {folder} writable"
-            ) from None
+    try:
+        path = pooch.retrieve(address, f"md5:{file.md5}", fname=file.name, path=folder, downloader=_stream)
+    except requests.RequestException as error:
+        raise DataError(f"cannot download {address} ({_reason(error)}): {remedy}") from None
+    except ValueError:  # pooch's word for a wrong checksum
+        raise DataError(
+            f"what {address} sent is not the official file (its MD5 is not {file.md5}), nothing was kept of it: "
+            f"{remedy}"
+        ) from None
+    except OSError as error:
+        raise DataError(
+            f"cannot write {folder / file.name} ({error.strerror or error}): make room, or make {folder} writable"
+        ) from None
     return Path(path)
+
+
+def _stream(address: str, target: str, _: object) -> None:
+    """A downloader for pooch: write what `address` sends to the file `target`, and close the connection in any case."""
+    # Not compressed once more on the way: the checksum is that of the file.
+    with requests.get(address, stream=True, timeout=30, headers={"Accept-Encoding": "identity"}) as response:
+        response.raise_for_status()
+        total = int(response.headers.get("Content-Length", 0)) or None
+        name = address.rpartition("/")[2]
+        with (
+            open(target, "wb") as file,
+            tqdm(desc=name, total=total, unit="B", unit_scale=True, disable=None) as bar,  # None: on terminals only
+        ):
+            for piece in response.iter_content(2**16):
+                file.write(piece)
+                bar.update(len(piece))
 
 
 def _reason(error: requests.RequestException) -> str:

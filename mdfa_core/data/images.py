@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from mdfa_core.data.source import Pixels
 from mdfa_core.errors import DataError
 
-EXTENSIONS = frozenset((".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pnm", ".tif", ".tiff"))
+EXTENSIONS = frozenset((".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pnm"))
 """Lower-case ends of the names that count as images; every other file is ignored."""
 
 

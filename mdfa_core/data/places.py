@@ -26,12 +26,12 @@ class Place:
     named: bool
 
     def require(self) -> None:
-        """Do nothing if the folder exists.
+        """Do nothing, unless the user named a folder that does not exist.
 
         Raises:
-            DataError: it does not.
+            DataError: that is the case.
         """
-        if not self.folder.is_dir():
+        if self.named and not self.folder.is_dir():
             raise DataError(f"the data folder {self.folder} does not exist: name the folder that holds the data sets")
 
 

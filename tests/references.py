@@ -1,0 +1,308 @@
+"""Slow, obvious references: one learning step in numpy and plain loops or by autograd, and small cases to compare on.
+
+`Reference` knows nothing of the package: arrays go in, one replica at a time, everything in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from mdfa_core.activations import ACTIVATIONS, Activation
+from mdfa_core.kernels import precision_named
+from mdfa_core.learner import Learner
+from mdfa_core.methods import METHODS, Method
+from mdfa_core.networks import ConvLayer, Network, Parameters, parse_architecture
+from mdfa_core.optimizers import OPTIMIZERS
+
+Array = NDArray[np.float64]
+
+# ------------------------------------------------------------------------------------------------ convolution, by loops
+
+
+def convolve(x: Array, w: Array, b: Array, stride: int) -> Array:
+    """[N, C, H, W] and [F, C, K, K] to [N, F, H', W']: every output is one window times one filter."""
+    kernel = w.shape[2]
+    height, width = (x.shape[2] - kernel) // stride + 1, (x.shape[3] - kernel) // stride + 1
+    out = np.zeros((x.shape[0], w.shape[0], height, width))
+    for n in range(x.shape[0]):
+        for f in range(w.shape[0]):
+            for i in range(height):
+                for j in range(width):
+                    window = x[n, :, i * stride : i * stride + kernel, j * stride : j * stride + kernel]
+                    out[n, f, i, j] = (window * w[f]).sum() + b[f]
+    return out
+
+
+def convolve_back(delta: Array, w: Array, stride: int, shape: tuple[int, ...]) -> Array:
+    """Every output's error handed back to the window it came from."""
+    kernel = w.shape[2]
+    out = np.zeros(shape)
+    for n, f, i, j in np.ndindex(delta.shape):
+        window = (n, slice(None), slice(i * stride, i * stride + kernel), slice(j * stride, j * stride + kernel))
+        out[window] += delta[n, f, i, j] * w[f]
+    return out
+
+
+def convolve_gradient(delta: Array, x: Array, stride: int, shape: tuple[int, ...]) -> Array:
+    """Every output's error times the window it came from."""
+    kernel = shape[2]
+    out = np.zeros(shape)
+    for n, f, i, j in np.ndindex(delta.shape):
+        out[f] += delta[n, f, i, j] * x[n, :, i * stride : i * stride + kernel, j * stride : j * stride + kernel]
+    return out
+
+
+# --------------------------------------------------------------------------------------------- one replica, step by step
+
+FUNCTIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
+    "tanh": (np.tanh, lambda a: 1 / np.cosh(a) ** 2),
+    "relu": (lambda a: np.where(a > 0, a, 0.0), lambda a: np.where(a >= 0, 1.0, 0.0)),
+    "hard-tanh": (lambda a: np.clip(a, -1, 1), lambda a: np.where(np.abs(a) < 1, 1.0, 0.0)),
+}
+"""f and f'; ReLU'(0) = 1 as in the paper's released code."""
+
+DIRECT = {"bp": False, "fa": False, "dfa": True, "mdfa": True}
+"""Whether a method's error comes straight from the output."""
+
+
+@dataclass
+class Reference:
+    """One net, one method, one optimizer; `strides` has one number per layer, 0 for a dense one."""
+
+    method: str
+    activation: str
+    strides: Sequence[int]
+    weights: list[Array]
+    biases: list[Array]
+    feedback: list[Array]
+    optimizer: str = "sgd"
+    rate: float = 0.1
+    l2: float = 0.0
+    floor: float = 1e-6
+    inputs: list[Array] = field(default_factory=list)
+    preactivations: list[Array] = field(default_factory=list)
+    memory: dict[tuple[str, int], tuple[Array, ...]] = field(default_factory=dict)
+    steps: int = 0
+
+    def forward(self, x: Array) -> Array:
+        f = FUNCTIONS[self.activation][0]
+        self.inputs, self.preactivations = [], []
+        h = x
+        for layer, stride in enumerate(self.strides):
+            h = h if stride else h.reshape(len(h), -1)
+            self.inputs.append(h)
+            w, b = self.weights[layer], self.biases[layer]
+            a = convolve(h, w, b, stride) if stride else h @ w.T + b
+            self.preactivations.append(a)
+            h = f(a)
+        return self.preactivations[-1]
+
+    def output_error(self, labels: Sequence[int]) -> Array:
+        z = self.preactivations[-1]
+        error = np.zeros(z.shape)
+        for n, label in enumerate(labels):
+            if z.shape[1] == 1:
+                error[n, 0] = 1 / (1 + math.exp(-z[n, 0])) - label
+            else:
+                total = sum(math.exp(value) for value in z[n])
+                error[n] = [math.exp(value) / total - (c == label) for c, value in enumerate(z[n])]
+        return error / len(labels)
+
+    def signals(self, labels: Sequence[int]) -> tuple[list[Array], list[Array]]:
+        """Error signals of the hidden layers, and δ of all layers."""
+        derivative = FUNCTIONS[self.activation][1]
+        e = self.output_error(labels)
+        errors, deltas = [], [e]
+        for layer in reversed(range(len(self.strides) - 1)):
+            shape = self.preactivations[layer].shape
+            if DIRECT[self.method]:
+                epsilon = e @ self.feedback[layer]
+            else:
+                back = self.weights[layer + 1] if self.method == "bp" else self.feedback[layer]
+                stride = self.strides[layer + 1]
+                above = deltas[0]
+                epsilon = convolve_back(above, back, stride, shape) if stride else above @ back
+            errors.insert(0, epsilon.reshape(shape))
+            deltas.insert(0, errors[0] * derivative(self.preactivations[layer]))
+        return errors, deltas
+
+    def updates(self, x: Array, labels: Sequence[int]) -> list[tuple[Array, Array]]:
+        """(ΔW, Δb) of every layer, before the optimizer."""
+        self.forward(x)
+        pairs = []
+        for layer, delta in enumerate(self.signals(labels)[1]):
+            if self.strides[layer]:
+                w = convolve_gradient(delta, self.inputs[layer], self.strides[layer], self.weights[layer].shape)
+                pairs.append((w, delta.sum((0, 2, 3))))
+            else:
+                pairs.append((sum(np.outer(d, h) for d, h in zip(delta, self.inputs[layer])), delta.sum(0)))
+        return pairs
+
+    def step(self, x: Array, labels: Sequence[int]) -> None:
+        self.steps += 1
+        for layer, (w, b) in enumerate(self.updates(x, labels)):
+            self.weights[layer] = self._moved("w", layer, self.weights[layer], w + self.l2 * self.weights[layer])
+            self.biases[layer] = self._moved("b", layer, self.biases[layer], b)
+            if self.method == "mdfa" and layer > 0:
+                self.weights[layer] = np.maximum(self.weights[layer], self.floor)
+
+    def _moved(self, kind: str, layer: int, parameter: Array, g: Array) -> Array:
+        if self.optimizer == "sgd":
+            return parameter - self.rate * g
+        if self.optimizer == "rmsprop":  # TensorFlow: from one, ε inside the root
+            (s,) = self.memory.get((kind, layer), (np.ones_like(g),))
+            s = 0.9 * s + 0.1 * g * g
+            self.memory[kind, layer] = (s,)
+            return parameter - self.rate * g / np.sqrt(s + 1e-10)
+        if self.optimizer == "adam":  # TensorFlow: the rate is corrected, ε is not
+            m, v = self.memory.get((kind, layer), (np.zeros_like(g), np.zeros_like(g)))
+            m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+            self.memory[kind, layer] = (m, v)
+            rate = self.rate * math.sqrt(1 - 0.999**self.steps) / (1 - 0.9**self.steps)
+            return parameter - rate * m / (np.sqrt(v) + 1e-8)
+        raise KeyError(f"no reference for the optimizer {self.optimizer!r}: write one")
+
+
+def reference_of(learner: Learner, method: str, activation: str, optimizer: str, replica: int = 0) -> Reference:
+    """A reference that starts where one replica of a learner stands."""
+
+    def arrays(tensors: Sequence[Tensor]) -> list[Array]:
+        return [tensor[replica].double().numpy().copy() for tensor in tensors]
+
+    return Reference(
+        method,
+        activation,
+        [layer.stride if isinstance(layer, ConvLayer) else 0 for layer in learner.network.layers],
+        arrays(learner.parameters.weights),
+        arrays(learner.parameters.biases),
+        arrays(learner.feedback),
+        optimizer,
+        learner.learning_rates[replica],
+        learner.l2[replica],
+        learner.floor,
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------- by autograd
+
+
+@dataclass(frozen=True)
+class Autograd:
+    """Loss per replica, ∂L/∂h of every hidden layer (stacked over replicas) and ∂L/∂θ in the order W1, b1, W2, …"""
+
+    loss: Tensor
+    errors: list[Tensor]
+    gradients: list[Tensor]
+
+
+def autograd(network: Network, parameters: Parameters, inputs: Tensor, labels_RN: Tensor) -> Autograd:
+    """The mean cross-entropy's gradients, each replica for itself, from torch's own layers and losses."""
+    losses, errors, gradients = [], [], []
+    for r in range(parameters.weights[0].shape[0]):
+        leaves = [tensor[r].clone().requires_grad_() for tensor in parameters.tensors()]
+        h = inputs[r if inputs.shape[0] > 1 else 0]
+        labels = labels_RN[r if labels_RN.shape[0] > 1 else 0]
+        hidden = []
+        for number, layer in enumerate(network.layers):
+            w, b = leaves[2 * number], leaves[2 * number + 1]
+            if isinstance(layer, ConvLayer):
+                a = functional.conv2d(h, w, b, layer.stride)
+            else:
+                a = functional.linear(h.flatten(1), w, b)
+            if number < len(network.hidden):
+                h = network.activation.function(a)
+                hidden.append(h)
+        if network.outputs == 1:
+            loss = functional.binary_cross_entropy_with_logits(a.squeeze(1), labels.to(a.dtype))
+        else:
+            loss = functional.cross_entropy(a, labels)
+        found = torch.autograd.grad(loss, [*hidden, *leaves])
+        losses.append(loss.detach())
+        errors.append(found[: len(hidden)])
+        gradients.append(found[len(hidden) :])
+    return Autograd(
+        torch.stack(losses),
+        [torch.stack(layer) for layer in zip(*errors, strict=True)],
+        [torch.stack(tensor) for tensor in zip(*gradients, strict=True)],
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- cases to run on
+
+FULLY_CONNECTED = ("fc:", "fc:1", "fc:5", "fc:5,4", "fc:4,1,3")
+CONVOLUTIONAL = ("conv:3/3/2", "conv:3/3/1,2/2/2", "conv:1/2/1,3/3/2")  # strides that leave a remainder, one filter
+MIXED = ("conv:3/3/2+fc:4", "conv:2/2/1,3/3/2+fc:5,3")
+ARCHITECTURES = FULLY_CONNECTED + CONVOLUTIONAL + MIXED
+IMAGE = (2, 8, 7)
+"""Channels, height, width: not square, so that an exchanged axis shows."""
+
+
+def network_of(
+    architecture: str,
+    *,
+    activation: str | Activation = "tanh",
+    outputs: int = 1,
+    image: Sequence[int] = IMAGE,
+    precision: str = "float64",
+) -> Network:
+    function = ACTIVATIONS[activation] if isinstance(activation, str) else activation
+    return Network(parse_architecture(architecture), image, outputs, function, precision_named(precision))
+
+
+def learner_of(
+    network: Network,
+    method: str | Method,
+    *,
+    optimizer: str = "sgd",
+    rates: Sequence[float] = (0.1,),
+    l2: Sequence[float] | None = None,
+    floor: float = 1e-6,
+    seed: int = 0,
+    scale: float = 0.5,
+) -> Learner:
+    """A learner of random weights, biases and feedback, as many replicas as rates; constrained ones are positive."""
+    method = METHODS[method] if isinstance(method, str) else method
+    rng = np.random.default_rng(seed)
+    r = len(rates)
+    weights = [rng.normal(0, scale, (r, *layer.weight_shape)) for layer in network.layers]
+    weights = [np.abs(w) if method.constraint.covers(number) else w for number, w in enumerate(weights)]
+    biases = [rng.normal(0, scale, (r, layer.weight_shape[0])) for layer in network.layers]
+    feedback = [rng.normal(0, 1, (r, *item.shape)) for item in method.transport.feedback(network)]
+    feedback = [np.abs(b) if method.constraint.feedback else b for b in feedback]
+    return Learner(
+        network,
+        method,
+        OPTIMIZERS[optimizer],
+        method.parameters_from(network, weights, biases),
+        method.feedback_from(network, feedback),
+        learning_rates=rates,
+        l2=l2,
+        floor=floor,
+    )
+
+
+def batch_of(
+    network: Network, examples: int, *, replicas: int = 1, seed: int = 0, signed: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Random inputs of `replicas` batches (1: one for all), of both signs unless told otherwise, and labels."""
+    rng = np.random.default_rng((seed, 1))
+    shape = (replicas, examples, *network.input_shape)
+    images = rng.normal(0, 1, shape) if signed else rng.uniform(0, 1, shape)
+    labels = rng.integers(0, max(2, network.outputs), (replicas, examples))
+    return network.inputs_from(torch.from_numpy(images)), torch.from_numpy(labels)
+
+
+def relative(ours: Tensor, theirs: Tensor) -> float:
+    """‖ours − theirs‖ ÷ ‖theirs‖; 0 where both are 0, infinite where a number is not finite."""
+    difference, size = (ours.double() - theirs.double()).norm().item(), theirs.double().norm().item()
+    if not math.isfinite(difference):
+        return math.inf
+    return difference / size if size else (math.inf if difference else 0.0)

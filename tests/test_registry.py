@@ -1,0 +1,69 @@
+"""Tables of named things: order, refusals, and what a mapping promises."""
+
+from __future__ import annotations
+
+import pytest
+
+from mdfa_core import ACTIVATIONS, DATASETS, INITIALIZERS, METHODS, NETWORKS, OPTIMIZERS
+from mdfa_core.errors import InvalidValue, MdfaError, UnknownName
+from mdfa_core.events import EVENTS
+from mdfa_core.registry import Table
+
+TABLES = [ACTIVATIONS, DATASETS, EVENTS, INITIALIZERS, METHODS, NETWORKS, OPTIMIZERS]
+
+
+@pytest.fixture
+def table() -> Table[int]:
+    table: Table[int] = Table("fruit")
+    table.add("pear", 1)
+    table.add("apple", 2)
+    return table
+
+
+def test_a_table_is_a_mapping_in_the_order_of_adding(table: Table[int]) -> None:
+    assert table.add("fig", 3) == 3
+
+    assert list(table) == ["pear", "apple", "fig"]
+    assert dict(table) == {"pear": 1, "apple": 2, "fig": 3}
+    assert len(table) == 3
+
+
+def test_a_taken_name_is_refused_and_the_entry_stays(table: Table[int]) -> None:
+    with pytest.raises(InvalidValue, match="fruit 'pear' exists already"):
+        table.add("pear", 9)
+
+    assert table["pear"] == 1
+
+
+def test_removed_names_are_gone_and_can_be_added_again(table: Table[int]) -> None:
+    table.remove("pear")
+
+    assert list(table) == ["apple"]
+    table.add("pear", 5)
+    assert table["pear"] == 5
+
+
+def test_removing_what_is_not_there_is_refused(table: Table[int]) -> None:
+    with pytest.raises(UnknownName):
+        table.remove("plum")
+
+
+@pytest.mark.parametrize("name", ["plum", "", None, 3, ["pear"], "Pear"])
+def test_an_unknown_name_is_refused_with_the_known_ones(table: Table[int], name: object) -> None:
+    with pytest.raises(UnknownName, match="unknown fruit .*: choose one of apple, pear"):
+        table[name]  # type: ignore[index]
+
+    assert name not in table
+
+
+def test_get_returns_the_default_for_an_unknown_name(table: Table[int]) -> None:
+    assert table.get("pear") == 1
+    assert table.get("plum") is None
+    assert table.get("plum", 7) == 7
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.kind)
+def test_the_packages_own_tables_refuse_unknown_names_with_a_package_error(table: Table[object]) -> None:
+    assert len(table) > 0
+    with pytest.raises(MdfaError, match=f"unknown {table.kind}"):
+        table["no such name"]
