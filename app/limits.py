@@ -90,9 +90,10 @@ LIMITS = Limits()
 
 
 def _memory(experiment: Experiment, network: Network) -> int:
-    # Weights, the best weights so far, an update, feedback of at most the same size, and what the optimizer remembers.
+    # Weights, the best ones so far, an update, feedback of at most that size, and what the optimizer remembers.
     copies = 4 + len(OPTIMIZERS[experiment.optimizer].slots)
-    activations = experiment.batch_size * (math.prod(network.input_shape) + sum(layer.units for layer in network.layers))
+    units = math.prod(network.input_shape) + sum(layer.units for layer in network.layers)
+    activations = experiment.batch_size * units
     data = DATASETS[experiment.data]
     facts = data.facts
     known = facts.classes is not None and facts.train is not None and facts.test is not None

@@ -6,10 +6,12 @@ once until it has called `take`.
 
 from __future__ import annotations
 
+import atexit
 import enum
 import logging
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,9 +24,23 @@ from app.limits import LIMITS, Limits
 from app.sharing import MEMORY, PLACES, Memory, Places, Ticket
 from mdfa_core import DATASETS, Every, Experiment, MdfaError, Run
 from mdfa_core.data.places import find_place
-from mdfa_core.events import Diverged, Event, Finished, Progress
+from mdfa_core.errors import InvalidValue
+from mdfa_core.events import Diverged, Event, Progress
 
 _log = logging.getLogger(__name__)
+
+_open: weakref.WeakSet[Trainer] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """End every training before the interpreter goes: a thread that is cut off inside torch aborts the process."""
+    trainers = list(_open)
+    for trainer in trainers:
+        trainer.close()
+    for trainer in trainers:
+        trainer.join(5)
+
 
 DEVICE = "cpu"
 """Visitors share the server; nets of this size gain nothing from a GPU."""
@@ -97,10 +113,10 @@ class Speed:
 
 
 SPEEDS = {
-    "slow": Speed("4 steps a second", 4),
-    "normal": Speed("20 steps a second", 20),
-    "fast": Speed("100 steps a second", 100),
-    "max": Speed("as fast as it can", None),
+    "slow": Speed("4 steps / s", 4),
+    "normal": Speed("20 steps / s", 20),
+    "fast": Speed("100 steps / s", 100),
+    "max": Speed("full speed", None),
 }
 
 _BREATH = 0.002  # seconds that training at full speed leaves to the page every now and then
@@ -117,7 +133,24 @@ def absent(data: str) -> str | None:
         return str(error)
     if place.named:
         return f"{entry.title} is not in the data folder of this server: Start says what is missing."
-    return f"{entry.title} is not on this server yet: Start fetches it from {entry.source}, once."
+    return f"{entry.title} is not on this server yet: Start fetches it, once, if it can be downloaded ({entry.source})."
+
+
+class _Pace:
+    """How far training is ahead of its speed."""
+
+    def __init__(self, speed: Speed, step: int) -> None:
+        self._speed, self._step, self._since = speed, step, time.monotonic()
+
+    def ahead(self, step: int) -> float:
+        """Seconds to wait after mini-batch `step`."""
+        if self._speed.steps_per_second is None:
+            return _BREATH
+        now = time.monotonic()
+        ahead = self._since + (step - self._step) / self._speed.steps_per_second - now
+        if ahead < -0.5:  # what is too slow for this speed does not hurry afterwards
+            self._step, self._since = step, now
+        return ahead
 
 
 class Trainer:
@@ -144,6 +177,7 @@ class Trainer:
         self._closed = False
         self._number = 0  # of the run the page wants
         self._experiment: Experiment | None = None
+        self._bytes = 0  # that its run takes
         self._rate: float | None = None
         self._speed = SPEEDS["normal"]
         self._wish: int | None = 0  # mini-batches still to train: 0 none, None until the end
@@ -152,6 +186,7 @@ class Trainer:
         self._run: Run | None = None
         self._run_number = 0
         self._reserved = 0
+        _open.add(self)
 
     # ------------------------------------------------------------------------------------------------ for the page
 
@@ -162,10 +197,11 @@ class Trainer:
             InvalidValue: it is more than this server allows.
             GeometryError: its network does not fit its images.
         """
-        self._limits.check(experiment)
+        bytes_ = self._limits.check(experiment)
         with self._changed:
             self._number += 1
-            self._experiment, self._rate = experiment, None
+            self._outbox.clear()
+            self._experiment, self._bytes, self._rate = experiment, bytes_, None
             self._ask(None if start else 0)
             return self._number
 
@@ -200,7 +236,6 @@ class Trainer:
         """Go on at another speed."""
         with self._changed:
             self._speed = speed
-            self._wishes += 1
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -250,13 +285,12 @@ class Trainer:
                     if self._closed:
                         self._drop()
                     return
-                number, experiment, wishes, wish = self._number, self._experiment, self._wishes, self._wish
-            if experiment is None:
-                raise RuntimeError("a session has to prepare an experiment before it trains")
+                number, experiment, bytes_ = self._number, self._experiment, self._bytes
+                wishes, wish = self._wishes, self._wish
             try:
-                if number != self._run_number:
-                    self._make(number, experiment, wanted=wish != 0)
-                if wish != 0 and self._run is not None:
+                if number != self._run_number or (self._run is None and wish != 0):
+                    self._make(number, experiment, bytes_, wanted=wish != 0)
+                if wish != 0 and self._run is not None and self._wishes == wishes:
                     self._train(self._run, number, wishes)
             except MdfaError as error:
                 self._give_up(number, str(error))
@@ -264,30 +298,25 @@ class Trainer:
                 self._give_up(number, "this machine has not enough memory for this run: choose a smaller network")
             except Exception as error:
                 _log.exception("a training thread met an unexpected error")
-                self._give_up(number, f"something unexpected went wrong ({type(error).__name__}); the server's log has it")
+                self._give_up(number, f"something unexpected went wrong ({type(error).__name__}): see the server's log")
 
-    def _make(self, number: int, experiment: Experiment, *, wanted: bool) -> None:
+    def _make(self, number: int, experiment: Experiment | None, bytes_: int, *, wanted: bool) -> None:
+        if experiment is None:
+            raise InvalidValue("there is nothing to train yet: prepare an experiment first")
         self._drop()
         self._run_number = number
         missing = absent(experiment.data)
         if missing and not wanted:
-            self._run_number = 0  # a wish to train makes it after all
             self._say(number, Status(State.IDLE, missing))
-            with self._changed:
-                if number == self._number and self._wish == 0:
-                    self._run_number = number
             return
         title = DATASETS[experiment.data].title
-        self._say(
-            number,
-            Status(State.PREPARING, f"Fetching {title}; this takes a while, once." if missing else "Making the net."),
-        )
-        reserved = self._limits.check(experiment)
-        self._memory.take(reserved)
-        self._reserved = reserved
+        doing = f"Fetching {title}; this takes a while, but only once." if missing else f"Reading {title}."
+        self._say(number, Status(State.PREPARING, doing))
+        self._memory.take(bytes_)
+        self._reserved = bytes_
         self._run = Run(experiment, device=DEVICE)
         self._say(number, _facts(self._run))
-        if not wanted:
+        if self._wish == 0:
             self._say(number, Status(State.IDLE))
 
     def _drop(self) -> None:
@@ -303,9 +332,6 @@ class Trainer:
             self._say(number, Status(State.RUNNING))
             diverged = self._drive(run, number, wishes)
         if run.finished:
-            with self._changed:
-                if number == self._number:
-                    self._wish = 0
             self._say(number, Status(State.DIVERGED if diverged else State.FINISHED))
         elif self._wish == 0 and number == self._number:
             self._say(number, Status(State.PAUSED))
@@ -328,33 +354,30 @@ class Trainer:
 
     def _drive(self, run: Run, number: int, wishes: int) -> bool:
         """Take events and hand them over until something else is wished; returns whether the run diverged."""
-        began, since, done = time.monotonic(), time.monotonic(), run.step
-        diverged = False
-        speed, first = self._speed, run.step
-        progress, probe = speed.progress, PROBE
-        if self._wish is not None:
-            progress = probe = Every(steps=1)
-        self._apply_rate(run)
-        for event in run.events(progress=progress, probe=probe, steps=self._wish or None):
-            self._say(number, event)
-            diverged |= isinstance(event, Diverged)
+        until = time.monotonic() + self._limits.turn_seconds
+        steps, diverged = self._wish, False
+        while not run.finished:
+            speed = self._speed
+            pace = _Pace(speed, run.step)
+            progress, probe = (speed.progress, PROBE) if steps is None else (Every(steps=1), Every(steps=1))
             self._apply_rate(run)
-            if self._wishes != wishes:
-                return diverged
-            if self._wish is None and not isinstance(event, Finished):
-                turn_is_over = time.monotonic() - began > self._limits.turn_seconds
-                if turn_is_over and self._places.waiting:
+            for event in run.events(progress=progress, probe=probe, steps=steps):
+                # At full speed what happens between two reports is told with the second.
+                self._say(number, event, now=speed.steps_per_second is not None or isinstance(event, Progress))
+                diverged |= isinstance(event, Diverged)
+                self._apply_rate(run)
+                if isinstance(event, Progress) and steps is None:
+                    self._rest(pace.ahead(run.step), wishes, speed)
+                turn_is_over = time.monotonic() > until and self._places.waiting > 0
+                if self._wishes != wishes or (turn_is_over and steps is None):
                     return diverged
-                if isinstance(event, Progress):
-                    if speed.steps_per_second is None:
-                        self._rest(_BREATH, wishes)
-                    else:
-                        ahead = (run.step - done) / speed.steps_per_second - (time.monotonic() - since)
-                        if ahead < -0.5:  # too slow for this speed: don't hurry afterwards
-                            since, done = time.monotonic(), run.step
-                        self._rest(ahead, wishes)
-        if self._wish is not None and self._wishes == wishes:
-            self._wish = 0 if run.step > first or run.finished else self._wish
+                if self._speed is not speed and steps is None:
+                    break
+            if steps is not None:
+                break
+        with self._changed:
+            if self._wishes == wishes:
+                self._wish = 0
         return diverged
 
     def _apply_rate(self, run: Run) -> None:
@@ -363,11 +386,11 @@ class Trainer:
         if rate is not None:
             run.set_learning_rate(rate)
 
-    def _rest(self, seconds: float, wishes: int) -> None:
+    def _rest(self, seconds: float, wishes: int, speed: Speed) -> None:
         """Wait, but not longer than until something else is wished."""
         if seconds > 0:
             with self._changed:
-                self._changed.wait_for(lambda: self._wishes != wishes, timeout=seconds)
+                self._changed.wait_for(lambda: self._wishes != wishes or self._speed is not speed, timeout=seconds)
 
     def _give_up(self, number: int, sentence: str) -> None:
         self._drop()
@@ -377,14 +400,14 @@ class Trainer:
                 self._run_number = number
         self._say(number, Status(State.FAILED, sentence))
 
-    def _say(self, number: int, what: Status | Facts | Event) -> None:
+    def _say(self, number: int, what: Status | Facts | Event, *, now: bool = True) -> None:
         with self._changed:
             # A page that does not keep up holds its own training back, not the server's memory.
             self._changed.wait_for(lambda: len(self._outbox) < _OUTBOX or self._closed)
             if self._closed or number != self._number:
                 return
             self._outbox.append(Update(number, what))
-            if self._notified:
+            if self._notified or not now:
                 return
             self._notified = True
         self._notify()

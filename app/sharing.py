@@ -27,7 +27,7 @@ class Memory:
         with self._lock:
             if self.taken + bytes_ > self.limit:
                 raise InvalidValue(
-                    "the other visitors' runs fill the memory of this server: choose a smaller network or try again later"
+                    "the other visitors' runs fill this server's memory: choose a smaller network or try again later"
                 )
             self.taken += bytes_
 

@@ -26,6 +26,8 @@ class Activation:
     function: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor, Tensor], Tensor]
     from_output: bool
+    onednn: tuple[str, tuple[float, ...]] | None = None
+    """Name and numbers of oneDNN's equal post-operation; only of use with `from_output`."""
     monotone: bool = True
     """Whether f′ ≥ 0 everywhere: one of Theorem 2's premises."""
     largest_derivative: float = 1.0
@@ -43,6 +45,7 @@ ACTIVATIONS.add(
         function=torch.tanh,
         backward=torch.ops.aten.tanh_backward,  # ε (1 − h²) in one pass
         from_output=True,
+        onednn=("tanh", ()),
     ),
 )
 ACTIVATIONS.add(
@@ -62,6 +65,7 @@ ACTIVATIONS.add(
         function=lambda a: a.clamp(-1.0, 1.0),  # equation (15)
         backward=lambda error, h: torch.ops.aten.hardtanh_backward(error, h, -1.0, 1.0),  # f′ = 1 inside (−1, 1)
         from_output=True,
+        onednn=("hardtanh", (-1.0, 1.0)),
     ),
 )
 ACTIVATIONS.add(
@@ -71,6 +75,7 @@ ACTIVATIONS.add(
         function=torch.sigmoid,
         backward=torch.ops.aten.sigmoid_backward,  # ε h (1 − h)
         from_output=True,
+        onednn=("sigmoid", ()),
         largest_derivative=0.25,
     ),
 )

@@ -13,11 +13,14 @@ class InvalidValue(MdfaError, ValueError):
     """A setting has a value outside what is allowed."""
 
 
-class UnknownName(MdfaError, LookupError):
+class UnknownName(MdfaError, KeyError):
     """A name that is in no table; the message lists the known ones."""
 
     def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
         super().__init__(f"unknown {kind} {name!r}: choose one of {', '.join(sorted(known))}")
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would show it quoted
 
 
 class GeometryError(InvalidValue):

@@ -149,11 +149,17 @@ def from_dict(fields: dict[str, Any]) -> Event:
         InvalidValue: it describes none.
     """
     try:
-        rest = {name: _restored(value) for name, value in fields.items() if name != "kind"}
+        event = EVENTS[fields["kind"]]
+        texts = {field.name for field in dataclasses.fields(event) if "str" in str(field.type)}
+        rest = {
+            name: _tuples(value) if name in texts else _restored(value)
+            for name, value in fields.items()
+            if name != "kind"
+        }
         for name in ("unit", "example", "batch"):
             if name in rest:
                 rest[name] = Agreement(**rest[name])
-        return EVENTS[fields["kind"]](**rest)
+        return event(**rest)
     except (KeyError, TypeError) as error:
         raise InvalidValue(f"not an event ({error}): give a dictionary made by events.to_dict") from None
 
@@ -168,7 +174,12 @@ def _finite(value: Any) -> Any:
     return value
 
 
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, (list, tuple)) else value
+
+
 def _restored(value: Any) -> Any:
+    """Tuples for lists, and numbers for the texts `_finite` made; only for fields that hold no text of their own."""
     if isinstance(value, dict):
         return {name: _restored(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):

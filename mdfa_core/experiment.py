@@ -98,11 +98,14 @@ class Experiment:
 
     def _check_real(self, name: str, *, positive: bool) -> None:
         value = getattr(self, name)
-        number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+        try:
+            number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+        except OverflowError:  # an integer beyond every float
+            number = math.inf
         if not math.isfinite(number) or number < 0 or (positive and number == 0):
             allowed = "a finite number above 0" if positive else "a finite number of at least 0"
             raise InvalidValue(f"the {_spoken(name)} is {value!r}: give {allowed}")
-        object.__setattr__(self, name, float(value))
+        object.__setattr__(self, name, number + 0.0)  # -0.0 and 0 are 0.0, too
 
     @property
     def classes(self) -> int:

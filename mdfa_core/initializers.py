@@ -75,7 +75,7 @@ class ScaledUniform(Initializer):
         return torch.empty(tuple(shape), dtype=torch.float64).uniform_(lower, bound, generator=generator)
 
     def __str__(self) -> str:
-        return f"uniform:{self.scale:g}"
+        return f"uniform:{_shortest(self.scale)}"
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Normal(Initializer):
         return values.abs_() if nonnegative else values
 
     def __str__(self) -> str:
-        return f"normal:{self.std:g}"
+        return f"normal:{_shortest(self.std)}"
 
 
 INITIALIZERS: Table[type[Zeros] | type[ScaledUniform] | type[Normal]] = Table("initialiser")
@@ -127,6 +127,11 @@ def parse(text: str | Initializer) -> Initializer:
     if not (math.isfinite(value) and value > 0):
         raise InvalidValue(f"the initialiser {text!r} has the number {number!r}: give a positive one, as in {name}:0.1")
     return ScaledUniform(value) if name == "uniform" else Normal(value)
+
+
+def _shortest(number: float) -> str:
+    """The shortest text that reads back as the same number."""
+    return repr(float(number)).removesuffix(".0")
 
 
 def _spelled() -> list[str]:

@@ -1,21 +1,44 @@
-"""The five products a layer is made of, over replicas.
+"""The products a layer is made of, over replicas, each by the fastest exact path this machine has.
 
-Axes: R replica, N example, I/O units in and out, C channels, F filters, K kernel, H W space. An input whose replica
-axis is 1 is shared by all replicas. On a CPU each replica's product is a two-dimensional call of its own: MKL's
-batched product is slower there, and a replica then gives the same bits alone and in a stack.
+Axes: R replica, N example, I/O units in and out, C channels, F filters, K kernel, H W space. An operand whose replica
+axis is 1 is shared by all replicas.
+
+On a CPU in float32 a large product goes through oneDNN where that serves best (see `onednn_serves`), else through the
+BLAS that PyTorch was built with. A stack of small products goes through one call for all of them, if a test at first
+use shows that this call gives every replica the very bits it gets alone; otherwise, and for large products, replica by
+replica. Every other device and precision takes PyTorch's batched product.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mdfa_core.errors import UnknownName
+from mdfa_core.activations import Activation
+from mdfa_core.errors import DeviceError, InvalidValue, UnknownName
 
-_convolution_backward = torch.ops.aten.convolution_backward
+LARGE = 1 << 22
+"""Multiply-adds from which one replica's product is worth a oneDNN call of its own, or two threads."""
+
+GEMM_VARIABLE = "MDFA_GEMM"
+GEMMS = ("auto", "onednn", "addmm")
+
+_TILE = 1 << 19  # numbers of a weight update made at a time, so that it is applied while it is in the cache
+_STACK = 1 << 23  # numbers of a stack's weights up to which products of all replicas in one call are considered
+
+Index = tuple[int | slice, ...]
+
+CACHE_LINE = 64  # bytes; PyTorch's allocations start at a multiple of it
+
+# The C library's allocator (glibc) hands memory of this size back to the system when it is freed, and every step then
+# pays for fresh pages: up to 7 ms for 5 MB, where writing them takes 0.04 ms. It adapts to the largest block it has
+# seen freed, up to 32 MiB; so show it one. Other allocators are not affected.
+torch.empty(31 << 20, dtype=torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -28,6 +51,11 @@ class Precision:
     def operand(self, tensor: Tensor) -> Tensor:
         """`tensor` as a product takes it."""
         return tensor.to(self.operands)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether operands are rounded."""
+        return self.storage is not self.operands
 
 
 PRECISIONS = {
@@ -48,35 +76,238 @@ def precision_named(name: str) -> Precision:
     return PRECISIONS[name]
 
 
+# ------------------------------------------------------------------------------------------------- which path is taken
+
+
+@functools.cache
+def _onednn_works() -> bool:
+    """Whether PyTorch has its private fused linear operator here, and it computes what it should."""
+    try:
+        generator = torch.Generator().manual_seed(0)
+        x, w, b = (torch.randn(shape, generator=generator) for shape in ((64, 96), (80, 96), (80,)))
+        exact = torch.addmm(b.double(), x.double(), w.double().mT)
+        for name, arguments, function in (("none", [], lambda a: a), ("tanh", [], torch.tanh)):
+            if not torch.allclose(_linear(x, w, b, name, arguments).double(), function(exact), rtol=1e-5, atol=1e-5):
+                return False
+        return torch.allclose(_linear(x.mT, x.mT, None).double(), (x.mT @ x).double(), rtol=1e-5, atol=1e-4)
+    except (AttributeError, RuntimeError, NotImplementedError, TypeError):  # another version or build of PyTorch
+        return False
+
+
+def onednn_serves() -> bool:
+    """Whether large products go through oneDNN: MDFA_GEMM=onednn|addmm says so, or `auto` chooses.
+
+    `auto` takes it on CPUs with AVX-512, where MKL uses only half their width unless they are Intel's.
+
+    Raises:
+        InvalidValue: MDFA_GEMM is something else.
+        DeviceError: oneDNN is forced, but PyTorch's fused operator is missing or wrong here.
+    """
+    return _gemm_choice(os.environ.get(GEMM_VARIABLE, "auto"))
+
+
+@functools.cache
+def _gemm_choice(wanted: str) -> bool:
+    if wanted not in GEMMS:
+        raise InvalidValue(f"{GEMM_VARIABLE} is {wanted!r}: choose one of {', '.join(GEMMS)}")
+    if wanted == "auto":
+        return torch.backends.cpu.get_cpu_capability().startswith("AVX512") and _onednn_works()
+    if wanted == "onednn" and not _onednn_works():
+        raise DeviceError(
+            f"{GEMM_VARIABLE}=onednn was asked for, but this PyTorch lacks the fused linear operator: use auto or addmm"
+        )
+    return wanted == "onednn"
+
+
+def _linear(x: Tensor, w: Tensor, b: Tensor | None, post: str = "none", arguments: Sequence[float] = ()) -> Tensor:
+    """`post`(x wᵀ + b) by oneDNN; any strides."""
+    y: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, w, b, post, list(arguments), "")
+    return y
+
+
+def _plain(precision: Precision, device: torch.device) -> bool:
+    """Whether the CPU's own float paths apply."""
+    return device.type == "cpu" and not precision.mixed
+
+
+def _large(rows: int, inner: int, columns: int) -> bool:
+    return rows * inner * columns >= LARGE
+
+
+# ------------------------------------------------------------------------------------------------------- dense layers
+
+
+def affine(
+    x_RNI: Tensor, w_ROI: Tensor, b_RO: Tensor, precision: Precision, activation: Activation | None = None
+) -> Tensor:
+    """f(x Wᵀ + b), [R, N, O]; f is the identity if left out."""
+    if not _plain(precision, w_ROI.device):
+        return _activated(product(x_RNI, w_ROI.mT, precision).add_(b_RO.unsqueeze(1)), activation)
+    replicas, outputs, inputs = w_ROI.shape
+    if replicas == 1:
+        return _affine_one(x_RNI[0], w_ROI[0], b_RO[0], activation).unsqueeze(0)
+    examples = x_RNI.shape[1]
+    if w_ROI.numel() <= _STACK and not _large(examples, inputs, outputs):
+        path = _affine_path(replicas, examples, inputs, outputs, w_ROI.dtype, torch.get_num_threads())
+        if path is not None:
+            return _activated(path(x_RNI.expand(replicas, -1, -1), w_ROI, b_RO), activation)
+    return _each(lambda x, w, b: _affine_one(x, w, b, activation), x_RNI, w_ROI, b_RO)
+
+
+def _affine_one(x: Tensor, w: Tensor, b: Tensor, activation: Activation | None) -> Tensor:
+    if x.dtype is torch.float32 and _large(x.shape[0], *w.shape) and onednn_serves():
+        if activation is not None and activation.onednn is not None:
+            return _linear(x, w, b, *activation.onednn)
+        return _activated(_linear(x, w, b), activation)
+    return _activated(torch.addmm(b, x, w.mT), activation)
+
+
+def _activated(a: Tensor, activation: Activation | None) -> Tensor:
+    return a if activation is None else activation.function(a)
+
+
+def _affine_grouped(x_RNI: Tensor, w_ROI: Tensor, b_RO: Tensor) -> Tensor:
+    """All replicas' x Wᵀ + b as the groups of one 1×1 convolution, whose pixels are the examples."""
+    replicas, outputs, inputs = w_ROI.shape
+    examples = x_RNI.shape[1]
+    rows = 8 if examples % 8 == 0 else 1  # a long thin image leaves oneDNN little to share between threads
+    columns, channels = examples // rows, replicas * inputs
+    image = (
+        x_RNI.transpose(0, 1)
+        .contiguous()
+        .as_strided((1, channels, rows, columns), (examples * channels, 1, columns * channels, channels))
+    )
+    y = torch.conv2d(image, w_ROI.reshape(-1, inputs, 1, 1), b_RO.reshape(-1), groups=replicas)
+    return y.permute(0, 2, 3, 1).reshape(examples, replicas, outputs).transpose(0, 1).contiguous()
+
+
+def _affine_batched(x_RNI: Tensor, w_ROI: Tensor, b_RO: Tensor) -> Tensor:
+    return torch.baddbmm(b_RO.unsqueeze(1), x_RNI, w_ROI.mT)
+
+
+@functools.lru_cache(maxsize=256)
+def _affine_path(
+    replicas: int, examples: int, inputs: int, outputs: int, dtype: torch.dtype, threads: int
+) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+    """The fastest call for all replicas that gives each the bits it gets alone, or None."""
+    x, w, b = _samples((replicas, examples, inputs), (replicas, outputs, inputs), (replicas, outputs), dtype=dtype)
+    alone = _each(lambda x, w, b: _affine_one(x, w, b, None), x, w, b)
+    return next((path for path in (_affine_grouped, _affine_batched) if torch.equal(path(x, w, b), alone)), None)
+
+
 def product(x_RNI: Tensor, w_RIO: Tensor, precision: Precision) -> Tensor:
-    """x w, [R, N, O]: forward with w = Wᵀ, backward with w = W or feedback B."""
-    x_RNI, w_RIO = precision.operand(x_RNI), precision.operand(w_RIO)
-    if x_RNI.device.type == "cuda":
-        return torch.matmul(x_RNI, w_RIO).to(precision.storage)
-    return _stacked(lambda x, w: torch.mm(x, w).to(precision.storage), x_RNI, w_RIO)
+    """x w, [R, N, O]: backward with w = W or feedback B, whose rows are the units an error comes from."""
+    if x_RNI.shape[2] == 1:
+        return x_RNI * w_RIO  # one error channel: an outer product
+    if not _plain(precision, x_RNI.device):
+        return torch.matmul(precision.operand(x_RNI), precision.operand(w_RIO)).to(precision.storage)
+    return _each(_product_one, x_RNI, w_RIO)
 
 
-def affine(x_RNI: Tensor, w_ROI: Tensor, b_RO: Tensor, precision: Precision) -> Tensor:
-    """x Wᵀ + b, [R, N, O]."""
-    if precision.storage is precision.operands and x_RNI.device.type != "cuda":
-        return _stacked(lambda x, w, b: torch.addmm(b, x, w.mT), x_RNI, w_ROI, b_RO)
-    return product(x_RNI, w_ROI.mT, precision).add_(b_RO.unsqueeze(1))
+def _product_one(x: Tensor, w: Tensor) -> Tensor:
+    if x.dtype is torch.float32 and _large(x.shape[0], *w.shape) and onednn_serves():
+        return _linear(x, w.mT, None)
+    return torch.mm(x, w)
 
 
 def outer(delta_RNO: Tensor, x_RNI: Tensor, precision: Precision) -> Tensor:
     """Σₙ δₙᵀ xₙ, [R, O, I]: a dense layer's weight update."""
-    return product(delta_RNO.mT, x_RNI, precision)
+    if not _plain(precision, x_RNI.device):
+        return torch.matmul(precision.operand(delta_RNO.mT), precision.operand(x_RNI)).to(precision.storage)
+    return _each(lambda delta, x: _product_one(delta.mT, x), delta_RNO, x_RNI)
 
 
-def convolve(x_RNCHW: Tensor, w_RFCKK: Tensor, b_RF: Tensor, stride: int, precision: Precision) -> Tensor:
-    """Valid cross-correlation plus bias, [R, N, F, H′, W′]."""
+def outer_tiles(delta_RNO: Tensor, x_RNI: Tensor, precision: Precision) -> Iterator[tuple[Index, Tensor]]:
+    """The parts of `outer` with the place each belongs to, small enough to be applied before they leave the cache."""
+    replicas, examples, outputs = delta_RNO.shape
+    inputs = x_RNI.shape[2]
+    if not (_plain(precision, x_RNI.device) and _large(examples, inputs, outputs)):
+        yield (slice(None),), outer(delta_RNO, x_RNI, precision)
+        return
+    rows = max(16, _TILE // inputs // 16 * 16)
+    for r in range(replicas):
+        # Transposed copies, made once for all tiles: columns a power of two apart would share a few cache lines.
+        x_t = x_RNI[r if x_RNI.shape[0] > 1 else 0].mT.contiguous()
+        delta_t = delta_RNO[r].mT.contiguous()
+        for start in range(0, outputs, rows):
+            part = slice(start, min(start + rows, outputs))
+            yield (r, part), _product_one(delta_t[part], x_t.mT)
+
+
+def folds(delta_RNO: Tensor, x_RNI: Tensor, precision: Precision) -> bool:
+    """Whether `add_outer_` is the best way to apply a scaled `outer`: not where oneDNN makes the product faster."""
+    if not _plain(precision, x_RNI.device):
+        return not precision.mixed
+    large = _large(delta_RNO.shape[1], delta_RNO.shape[2], x_RNI.shape[2])
+    return not (large and delta_RNO.dtype is torch.float32 and onednn_serves())
+
+
+def add_outer_(w_ROI: Tensor, delta_RNO: Tensor, x_RNI: Tensor, factors: Sequence[float], *, equal: bool) -> None:
+    """W ← W + factor · Σₙ δₙᵀ xₙ for every replica, in place: a gradient step without a gradient.
+
+    `equal` says that all factors are the same, which lets one call do it.
+    """
+    replicas, outputs, inputs = w_ROI.shape
+    if replicas > 1 and equal:
+        batched = w_ROI.device.type != "cpu" or (
+            w_ROI.numel() <= _STACK
+            and _outer_path(replicas, delta_RNO.shape[1], inputs, outputs, w_ROI.dtype, torch.get_num_threads())
+        )
+        if batched:
+            w_ROI.baddbmm_(delta_RNO.mT, x_RNI.expand(replicas, -1, -1), alpha=factors[0])
+            return
+    for r, factor in enumerate(factors):
+        w_ROI[r].addmm_(delta_RNO[r].mT, x_RNI[r if x_RNI.shape[0] > 1 else 0], alpha=factor)
+
+
+@functools.lru_cache(maxsize=256)
+def _outer_path(replicas: int, examples: int, inputs: int, outputs: int, dtype: torch.dtype, threads: int) -> bool:
+    """Whether one batched call gives each replica the bits `add_outer_` gives it alone."""
+    w, delta, x = _samples(
+        (replicas, outputs, inputs), (replicas, examples, outputs), (replicas, examples, inputs), dtype=dtype
+    )
+    alone = _each(lambda w, delta, x: torch.addmm(w, delta.mT, x, alpha=-0.1), w, delta, x)
+    return torch.equal(w.baddbmm_(delta.mT, x, alpha=-0.1), alone)
+
+
+def spread(error_RNC: Tensor, feedback: Tensor, precision: Precision) -> Tensor:
+    """e B for feedback [R, C, *units], [R, N, *units], in the order the feedback has in memory."""
+    if feedback.dim() != 5:
+        return product(error_RNC, feedback, precision)
+    last = feedback.permute(0, 1, 3, 4, 2)  # a view of channels-last numbers
+    return product(error_RNC, last.flatten(2), precision).unflatten(2, last.shape[2:]).permute(0, 1, 4, 2, 3)
+
+
+# ------------------------------------------------------------------------------------------------------- convolutions
+
+
+def convolve(
+    x_RNCHW: Tensor,
+    w_RFCKK: Tensor,
+    b_RF: Tensor,
+    stride: int,
+    precision: Precision,
+    activation: Activation | None = None,
+) -> Tensor:
+    """f(valid cross-correlation plus bias), [R, N, F, H′, W′]; f is the identity if left out."""
 
     def one(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
-        if precision.storage is precision.operands:
-            return torch.conv2d(x, w, b, stride)
-        return torch.conv2d(x, w, None, stride).to(precision.storage).add_(b[:, None, None])
+        if precision.mixed:
+            y = torch.conv2d(precision.operand(x), precision.operand(w), None, stride).to(precision.storage)
+            return _activated(y.add_(b[:, None, None]), activation)
+        if activation is not None and activation.onednn is not None and x.dtype is torch.float32 and fuses:
+            return _convolution(x, w, b, stride, *activation.onednn)
+        return _activated(torch.conv2d(x, w, b, stride), activation)
 
-    return _stacked(one, precision.operand(x_RNCHW), precision.operand(w_RFCKK), b_RF)
+    fuses = _plain(precision, x_RNCHW.device) and onednn_serves()
+    return _each(one, laid_out(x_RNCHW), laid_out(w_RFCKK), b_RF)
+
+
+def _convolution(x: Tensor, w: Tensor, b: Tensor, stride: int, post: str, arguments: Sequence[float]) -> Tensor:
+    y: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
+        x, w, b, [0, 0], [stride, stride], [1, 1], 1, post, list(arguments), ""
+    )
+    return y
 
 
 def convolve_error(
@@ -88,29 +319,81 @@ def convolve_error(
         x = delta.new_empty(1).expand(delta.shape[0], w.shape[1], height, width)  # only its shape is read
         return _gradient(delta, x, w, stride, (True, False, False))[0].to(precision.storage)
 
-    return _stacked(one, precision.operand(delta_RNFHW), precision.operand(w_RFCKK))
+    return _each(one, laid_out(precision.operand(delta_RNFHW)), laid_out(precision.operand(w_RFCKK)))
 
 
 def convolve_outer(delta_RNFHW: Tensor, x_RNCHW: Tensor, kernel: int, stride: int, precision: Precision) -> Tensor:
     """Σ over examples and positions of δ times its input patch, [R, F, C, K, K]: a convolution's weight update."""
 
     def one(delta: Tensor, x: Tensor) -> Tensor:
-        w = delta.new_empty(1).expand(delta.shape[1], x.shape[1], kernel, kernel)  # only its shape is read
+        shape = (delta.shape[1], x.shape[1], kernel, kernel)  # of w; of its numbers nothing is read
+        w = torch.empty(shape, dtype=delta.dtype, device=delta.device, memory_format=torch.channels_last)
         return _gradient(delta, x, w, stride, (False, True, False))[1].to(precision.storage)
 
-    return _stacked(one, precision.operand(delta_RNFHW), precision.operand(x_RNCHW))
+    return _each(one, laid_out(precision.operand(delta_RNFHW)), laid_out(precision.operand(x_RNCHW)))
 
 
 def _gradient(delta: Tensor, x: Tensor, w: Tensor, stride: int, mask: tuple[bool, bool, bool]) -> tuple[Tensor, ...]:
-    gradients: tuple[Tensor, ...] = _convolution_backward(
+    gradients: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
         delta, x, w, None, [stride, stride], [0, 0], [1, 1], False, [0, 0], 1, list(mask)
     )
     return gradients
 
 
-def _stacked(one: Callable[..., Tensor], *operands: Tensor) -> Tensor:
+def stack(replicas: Sequence[Tensor]) -> Tensor:
+    """Tensors of equal shape as [R, …], each in its own memory order and starting where an allocation may start.
+
+    A product's last bit can depend on how its operands are aligned: so aligned, a replica's slice is as good as a
+    tensor of its own. Sizes that are a multiple of 64 bytes leave no gaps.
+    """
+    first = laid_out(replicas[0].unsqueeze(0))
+    line = CACHE_LINE // first.element_size()
+    step = -(-first.numel() // line) * line
+    stacked = torch.empty(len(replicas) * step, dtype=first.dtype, device=first.device).as_strided(
+        (len(replicas), *first.shape[1:]), (step, *first.stride()[1:])
+    )
+    for place, tensor in zip(stacked, replicas, strict=True):
+        place.copy_(tensor)
+    return stacked
+
+
+def replica(tensor: Tensor, r: int) -> Tensor:
+    """One replica of [R or 1, …] as a stack of one that starts where an allocation may start: a view if it does."""
+    return aligned(tensor[r : r + 1] if tensor.shape[0] > 1 else tensor)
+
+
+def aligned(tensor: Tensor) -> Tensor:
+    """The same numbers, starting where an allocation may start."""
+    return tensor if tensor.data_ptr() % CACHE_LINE == 0 else tensor.clone(memory_format=torch.preserve_format)
+
+
+def laid_out(tensor: Tensor) -> Tensor:
+    """The same numbers in the memory order products read fastest.
+
+    Five axes, [R, N, C, H, W] or [R, F, C, K, K], are a convolution's: C varies fastest. Everything else is contiguous.
+    """
+    if tensor.dim() == 5:
+        last = tensor.permute(0, 1, 3, 4, 2).contiguous()
+        # Said in full: an axis of one has any stride, and PyTorch reads the memory order off the strides.
+        _, n, h, w, c = last.shape
+        return last.as_strided(tensor.shape, (n * h * w * c, h * w * c, 1, w * c, c))
+    return tensor.contiguous()
+
+
+# -------------------------------------------------------------------------------------------------------- over replicas
+
+
+def _each(one: Callable[..., Tensor], *operands: Tensor) -> Tensor:
     """`one` for each replica, stacked; an operand with one replica serves all."""
     replicas = max(operand.shape[0] for operand in operands)
     if replicas == 1:
         return one(*(operand[0] for operand in operands)).unsqueeze(0)
-    return torch.stack([one(*(o[r if o.shape[0] > 1 else 0] for o in operands)) for r in range(replicas)])
+    results = [one(*(o[r if o.shape[0] > 1 else 0] for o in operands)) for r in range(replicas)]
+    if results[0].dim() == 4 and not results[0].is_contiguous():  # torch.stack would undo channels-last
+        return torch.stack([y.permute(0, 2, 3, 1) for y in results]).permute(0, 1, 4, 2, 3)
+    return torch.stack(results)
+
+
+def _samples(*shapes: Sequence[int], dtype: torch.dtype) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(tuple(shape), generator=generator, dtype=dtype) for shape in shapes]

@@ -5,34 +5,68 @@ Axes: R replica, N example, C output.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mdfa_core import losses
+from mdfa_core import kernels, losses, probes
 from mdfa_core.errors import GeometryError, InvalidValue
 from mdfa_core.methods import Method, Signals
 from mdfa_core.networks import Network, Parameters, Trace
-from mdfa_core.optimizers import Optimizer, OptimizerState, apply_
+from mdfa_core.optimizers import Descent, Optimizer
+
+_TOGETHER = 1 << 23  # numbers of a stack's weights up to which advancing all replicas in common calls is tried
 
 
 @dataclass(frozen=True)
+class Score:
+    """How good some predictions are, per replica.
+
+    Attributes:
+        loss: mean cross-entropy in nats, [R].
+        correct: number of right predictions, [R].
+    """
+
+    loss: Tensor
+    correct: Tensor
+
+
 class Batch:
     """What one mini-batch showed, before its update was made.
 
     Attributes:
-        trace: the forward pass.
-        signals: every layer's error as the method delivers it.
+        replicas: the parts it was worked out in: one for all replicas, or one a replica.
     """
 
-    trace: Trace
-    signals: Signals
+    def __init__(self, replicas: Sequence[tuple[Trace, Signals]]) -> None:
+        self.replicas = tuple(replicas)
+
+    @functools.cached_property
+    def trace(self) -> Trace:
+        """The forward pass of all replicas."""
+        traces = [trace for trace, _ in self.replicas]
+        return Trace(
+            _joined([trace.inputs for trace in traces]),
+            _joined([trace.saved for trace in traces]),
+            _joined([(trace.logits_RNC,) for trace in traces])[0],
+        )
+
+    @functools.cached_property
+    def signals(self) -> Signals:
+        """Every layer's error as the method delivers it to all replicas."""
+        signals = [signals for _, signals in self.replicas]
+        return Signals(_joined([s.errors for s in signals]), _joined([s.deltas for s in signals]))
 
 
 class Learner:
     """A stack of R nets of one shape that learn by one method; it knows neither data nor schedule.
+
+    On a CPU a replica gets the very bits it gets alone. Small stacks are advanced in common calls if a trial
+    of the first batch on copies shows no difference in any bit; all others one replica after the other, which costs
+    large nets nothing. Other devices always advance the whole stack at once.
 
     Args:
         network: the shape.
@@ -43,6 +77,10 @@ class Learner:
         learning_rates: one per replica.
         l2: one penalty per replica, 0 if left out.
         floor: lower bound of constrained weights.
+
+    Raises:
+        GeometryError: the feedback has other shapes than the method needs.
+        InvalidValue: there is not one rate (or penalty) a replica.
     """
 
     def __init__(
@@ -57,21 +95,23 @@ class Learner:
         l2: Sequence[float] | None = None,
         floor: float = 1e-6,
     ) -> None:
-        self.network, self.method, self.optimizer = network, method, optimizer
+        self.network, self.method = network, method
         self.parameters, self.feedback = parameters, tuple(feedback)
-        self.learning_rates = [float(rate) for rate in learning_rates]
-        self.l2 = [0.0] * self.replicas if l2 is None else [float(penalty) for penalty in l2]
         self.floor = floor
-        self.state = OptimizerState.initial(optimizer, parameters)
+        rates = [float(rate) for rate in learning_rates]
+        penalties = [0.0] * self.replicas if l2 is None else [float(penalty) for penalty in l2]
         needed = [item.shape for item in method.transport.feedback(network)]
         if [tuple(b.shape) for b in self.feedback] != [(self.replicas, *shape) for shape in needed]:
             raise GeometryError(
                 f"{method.title} needs feedback of the shapes {needed} for each of {self.replicas} replicas, but got "
                 f"{[tuple(b.shape) for b in self.feedback]}: make it with Method.initial_feedback or feedback_from"
             )
-        for name, values in (("learning rates", self.learning_rates), ("l2 penalties", self.l2)):
+        for name, values in (("learning rates", rates), ("l2 penalties", penalties)):
             if len(values) != self.replicas:
                 raise InvalidValue(f"{len(values)} {name} were given for {self.replicas} replicas: give one each")
+        self.descent = Descent(optimizer, parameters, rates, penalties)
+        self._floors = [floor if method.constraint.covers(n) else None for n in range(len(network.layers))]
+        self._together: dict[tuple[int, ...], bool] = {}
         method.constraint.project_(parameters, floor)
 
     @property
@@ -79,7 +119,6 @@ class Learner:
         """R."""
         return int(self.parameters.weights[0].shape[0])
 
-    @torch.no_grad()
     def observe(self, inputs: Tensor, labels_RN: Tensor) -> Batch:
         """Forward pass and error signals of a batch; nothing changes.
 
@@ -87,24 +126,146 @@ class Learner:
             inputs: images as `Network.inputs_from` makes them, [R or 1, N, …].
             labels_RN: int64 labels, [R or 1, N].
         """
-        trace = self.network.forward(self.parameters, inputs)
-        error = losses.output_error(trace.logits_RNC, labels_RN)
-        signals = self.method.transport.signals(self.network, self.parameters, self.feedback, trace, error)
-        return Batch(trace, signals)
+        if self.together(inputs, labels_RN):
+            return Batch([self._observed(self.parameters, self.feedback, kernels.aligned(inputs), labels_RN)])
+        return Batch(
+            [
+                self._observed(
+                    self.parameters.replica(r),
+                    [kernels.replica(b, r) for b in self.feedback],
+                    kernels.replica(inputs, r),
+                    kernels.replica(labels_RN, r),
+                )
+                for r in range(self.replicas)
+            ]
+        )
 
-    @torch.no_grad()
     def updates(self, batch: Batch) -> Parameters:
         """What the method puts in place of the mean gradient ∂L/∂θ, shaped like the parameters (BP: the gradient)."""
-        return self.network.updates(batch.trace, batch.signals.deltas)
+        parts = [self.network.updates(trace, signals.deltas) for trace, signals in batch.replicas]
+        return Parameters(_joined([part.weights for part in parts]), _joined([part.biases for part in parts]))
 
-    @torch.no_grad()
     def learn(self, batch: Batch) -> None:
-        """Apply the batch's updates and project the constrained weights, in place."""
-        apply_(self.optimizer, self.state, self.parameters, self.updates(batch), self.learning_rates, self.l2)
-        self.method.constraint.project_(self.parameters, self.floor)
+        """Apply the batch's updates and hold the constrained weights to their set, in place."""
+        self.descent.step += 1
+        if len(batch.replicas) == 1:
+            self._learned(self.descent, self.parameters, *batch.replicas[0])
+            return
+        for r, (trace, signals) in enumerate(batch.replicas):
+            self._learned(self.descent.replica(r), self.parameters.replica(r), trace, signals)
 
     def step(self, inputs: Tensor, labels_RN: Tensor) -> Batch:
         """`observe` and `learn`."""
         batch = self.observe(inputs, labels_RN)
         self.learn(batch)
         return batch
+
+    def score(self, batch: Batch, labels_RN: Tensor) -> Score:
+        """Loss and right predictions of a batch."""
+        return self._scored([trace.logits_RNC for trace, _ in batch.replicas], labels_RN)
+
+    def measure(self, batch: Batch) -> probes.Measurement:
+        """How far a batch's errors and updates agree with the true gradient (before `learn`); nothing changes."""
+        if self.parameters.weights[0].device.type != "cpu":
+            return probes.measure(self.network, self.parameters, batch.trace, batch.signals)
+        parts = batch.replicas if len(batch.replicas) > 1 else _taken_apart(*batch.replicas[0])
+        return probes.together(
+            [
+                probes.measure(self.network, self.parameters.replica(r), trace, signals)
+                for r, (trace, signals) in enumerate(parts)
+            ]
+        )
+
+    def evaluate(self, parameters: Parameters, inputs: Tensor, labels_RN: Tensor) -> Score:
+        """Loss and right predictions of nets of this shape on images and labels as `observe` takes them."""
+        replicas = range(parameters.weights[0].shape[0])
+        if len(replicas) == self.replicas and self.together(inputs, labels_RN):
+            logits = [self.network.forward(parameters, inputs).logits_RNC]
+        else:
+            logits = [
+                self.network.forward(parameters.replica(r), kernels.replica(inputs, r)).logits_RNC for r in replicas
+            ]
+        return self._scored(logits, labels_RN)
+
+    def together(self, inputs: Tensor, labels_RN: Tensor) -> bool:
+        """Whether batches of this shape and memory order advance all replicas in common calls."""
+        if self.replicas == 1 or inputs.device.type != "cpu":
+            return True
+        kind = (*inputs.shape, *inputs.stride(), *labels_RN.shape)
+        if kind not in self._together:
+            small = sum(weight.numel() for weight in self.parameters.weights) <= _TOGETHER
+            self._together[kind] = small and self._aligned(inputs) and self._same_bits(kind, inputs, labels_RN)
+        return self._together[kind]
+
+    def _aligned(self, inputs: Tensor) -> bool:
+        """Whether every replica's part of all that a step makes starts where an allocation may start.
+
+        Where it does not, the order of a sum depends on the replica, which few numbers may fail to show in a trial.
+        """
+        sizes = [layer.units for layer in self.network.layers] + [inputs[0, 0].numel()]
+        line = kernels.CACHE_LINE // self.network.precision.storage.itemsize
+        return all(inputs.shape[1] * size % line == 0 for size in sizes)
+
+    def _same_bits(self, kind: tuple[int, ...], inputs: Tensor, labels_RN: Tensor) -> bool:
+        """Whether a step in common calls gives every replica the bits of its own step: tried on copies."""
+        results = []
+        for together in (True, False):
+            trial = Learner(
+                self.network,
+                self.method,
+                self.descent.optimizer,
+                self.parameters.clone(),
+                self.feedback,
+                learning_rates=self.descent.rates,
+                l2=self.descent.l2,
+                floor=self.floor,
+            )
+            trial._together[kind] = together
+            batch = trial.step(inputs, labels_RN)
+            score = trial.score(batch, labels_RN)
+            results.append(
+                [*batch.signals.deltas, *trial.parameters.tensors(), score.loss, score.correct]
+                + [slot for slots in trial.descent.slots for slot in slots]
+            )
+        return all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+    def _observed(
+        self, parameters: Parameters, feedback: Sequence[Tensor], inputs: Tensor, labels_RN: Tensor
+    ) -> tuple[Trace, Signals]:
+        trace = self.network.forward(parameters, inputs)
+        error = losses.output_error(trace.logits_RNC, labels_RN)
+        return trace, self.method.transport.signals(self.network, parameters, feedback, trace, error)
+
+    def _learned(self, descent: Descent, parameters: Parameters, trace: Trace, signals: Signals) -> None:
+        for number, layer in enumerate(self.network.layers):
+            delta, x = signals.deltas[number], trace.inputs[number]
+            descent.weights_(number, layer, parameters.weights[number], x, delta, self._floors[number])
+            descent.bias_(number, parameters.biases[number], layer.bias_update(delta))
+
+    def _scored(self, logits: Sequence[Tensor], labels_RN: Tensor) -> Score:
+        if len(logits) == 1:
+            return Score(losses.cross_entropy(logits[0], labels_RN), losses.correct(logits[0], labels_RN))
+        scores = [self._scored([z], kernels.replica(labels_RN, r)) for r, z in enumerate(logits)]
+        return Score(torch.cat([score.loss for score in scores]), torch.cat([score.correct for score in scores]))
+
+
+def _taken_apart(trace: Trace, signals: Signals) -> list[tuple[Trace, Signals]]:
+    """A stack's forward pass and signals as those of its replicas, aligned as if each had been alone."""
+
+    def one(tensors: Sequence[Tensor], r: int) -> tuple[Tensor, ...]:
+        return tuple(kernels.replica(tensor, r) for tensor in tensors)
+
+    return [
+        (
+            Trace(one(trace.inputs, r), one(trace.saved, r), kernels.replica(trace.logits_RNC, r)),
+            Signals(one(signals.errors, r), one(signals.deltas, r)),
+        )
+        for r in range(trace.logits_RNC.shape[0])
+    ]
+
+
+def _joined(replicas: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
+    """Each replica's tensors [1, …] as stacks [R, …]; a single part is whole already."""
+    if len(replicas) == 1:
+        return tuple(replicas[0])
+    return tuple(kernels.stack([tensor[0] for tensor in tensors]) for tensors in zip(*replicas, strict=True))

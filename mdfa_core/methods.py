@@ -93,20 +93,20 @@ class Chain(Transport):
 
 
 class Direct(Transport):
-    """Straight from the output: ε_l = e B_l with B_l ∈ [R, outputs, units of l], equation (6) (Nøkland 2016).
+    """Straight from the output: ε_l = e B_l with B_l ∈ [R, outputs, *units of l], equation (6) (Nøkland 2016).
 
     No layer waits for another and no product with Wᵀ is made: that is its speed.
     """
 
     def feedback(self, network: Network) -> tuple[FeedbackShape, ...]:
-        return tuple(FeedbackShape((network.outputs, layer.units), network.outputs) for layer in network.hidden)
+        return tuple(FeedbackShape((network.outputs, *layer.output_shape), network.outputs) for layer in network.hidden)
 
     def signals(
         self, network: Network, parameters: Parameters, feedback: Sequence[Tensor], trace: Trace, error: Tensor
     ) -> Signals:
         errors, deltas = [], []
-        for layer, b, saved in zip(network.hidden, feedback, trace.saved, strict=True):
-            epsilon = kernels.product(error, b, network.precision).reshape(*error.shape[:2], *layer.output_shape)
+        for b, saved in zip(feedback, trace.saved, strict=True):
+            epsilon = kernels.spread(error, b, network.precision)
             errors.append(epsilon)
             deltas.append(network.activation.backward(epsilon, saved))
         return Signals(tuple(errors), (*deltas, error))
@@ -188,7 +188,7 @@ class Method:
             )
             for number, item in enumerate(needed)
         ]
-        return network.feedback_from(arrays, [item.shape for item in needed])
+        return self.feedback_from(network, arrays)
 
     def parameters_from(
         self, network: Network, weights: Sequence[Any], biases: Sequence[Any] | None = None, *, floor: float = 0.0
@@ -212,7 +212,8 @@ class Method:
             GeometryError: a shape is another.
             InvalidValue: the method holds feedback to ≥ 0 and a value is not.
         """
-        made = network.feedback_from(feedback, [item.shape for item in self.transport.feedback(network)])
+        shapes = [item.shape for item in self.transport.feedback(network)]
+        made = network.feedback_from(feedback, shapes)
         if self.constraint.feedback:
             for number, b in enumerate(made, 1):
                 _refuse_negative(f"feedback {number}", b, self.title)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,19 +116,26 @@ def parse_architecture(text: str | Architecture) -> Architecture:
         return text
     if text in NETWORKS:
         return NETWORKS[text]
-    match = re.fullmatch(r"(?:conv:(?P<conv>[^+]+))?\+?(?:fc:(?P<fc>[^+]*))?", text) if isinstance(text, str) else None
-    if not match or not text:
+    match = (
+        re.fullmatch(r"fc:(?P<only>[^+]*)|conv:(?P<conv>[^+]+)(?:\+fc:(?P<fc>[^+]+))?", text)
+        if isinstance(text, str)
+        else None
+    )
+    if not match:
         raise UnknownName("network", text, [*NETWORKS, "fc:WIDTH,…", "conv:FILTERS/KERNEL/STRIDE,…"])
+    convolutions_text, dense_text = match["conv"], match["fc"] or match["only"]
     try:
-        convolutions = [
-            Conv(*(int(size) for size in item.split("/"))) for item in (match["conv"] or "").split(",") if item
-        ]
-        dense = [Dense(int(item)) for item in (match["fc"] or "").split(",") if item]
+        convolutions = [Conv(*(int(size) for size in item.split("/"))) for item in _items(convolutions_text)]
+        dense = [Dense(int(item)) for item in _items(dense_text)]
     except (TypeError, ValueError):
         raise InvalidValue(
-            f"the network {text!r} has a size that is no integer: write fc:128,128 or conv:96/5/2,96/3/1"
+            f"the network {text!r} has a size that is missing or no integer: write fc:128,128 or conv:96/5/2,96/3/1"
         ) from None
     return Architecture((*convolutions, *dense))
+
+
+def _items(text: str | None) -> list[str]:
+    return text.split(",") if text else []
 
 
 # ------------------------------------------------------------------------------------------ layers bound to a geometry
@@ -157,8 +164,8 @@ class Layer(ABC):
         return math.prod(self.output_shape)
 
     @abstractmethod
-    def preactivations(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """a = W x + b (equation 1), [R, N, *output_shape]."""
+    def activations(self, x: Tensor, weight: Tensor, bias: Tensor, activation: Activation | None) -> Tensor:
+        """f(W x + b) (equation 1), [R, N, *output_shape]; f is the identity if left out."""
 
     @abstractmethod
     def transported(self, delta: Tensor, matrix: Tensor) -> Tensor:
@@ -167,6 +174,14 @@ class Layer(ABC):
     @abstractmethod
     def update(self, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
         """The one shared product: (Σₙ δₙᵀ xₙ, Σₙ δₙ), shaped like (W, b); with BP's δ the mean gradient."""
+
+    @abstractmethod
+    def tiles(self, x: Tensor, delta: Tensor) -> Iterator[tuple[kernels.Index, Tensor]]:
+        """The weight update in parts, each with its place in W, to be applied one after the other."""
+
+    @abstractmethod
+    def bias_update(self, delta: Tensor) -> Tensor:
+        """Σₙ δₙ, shaped like b."""
 
 
 class DenseLayer(Layer):
@@ -180,14 +195,20 @@ class DenseLayer(Layer):
         self.output_shape = (outputs,)
         self.precision = precision
 
-    def preactivations(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return kernels.affine(x, weight, bias, self.precision)
+    def activations(self, x: Tensor, weight: Tensor, bias: Tensor, activation: Activation | None) -> Tensor:
+        return kernels.affine(x, weight, bias, self.precision, activation)
 
     def transported(self, delta: Tensor, matrix: Tensor) -> Tensor:
         return kernels.product(delta, matrix, self.precision)
 
     def update(self, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
-        return kernels.outer(delta, x, self.precision), delta.sum(1)
+        return kernels.outer(delta, x, self.precision), self.bias_update(delta)
+
+    def tiles(self, x: Tensor, delta: Tensor) -> Iterator[tuple[kernels.Index, Tensor]]:
+        return kernels.outer_tiles(delta, x, self.precision)
+
+    def bias_update(self, delta: Tensor) -> Tensor:
+        return delta.sum(1)
 
 
 class ConvLayer(Layer):
@@ -216,15 +237,28 @@ class ConvLayer(Layer):
         )
         self.precision = precision
 
-    def preactivations(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return kernels.convolve(x, weight, bias, self.stride, self.precision)
+    def activations(self, x: Tensor, weight: Tensor, bias: Tensor, activation: Activation | None) -> Tensor:
+        return kernels.convolve(x, weight, bias, self.stride, self.precision, activation)
 
     def transported(self, delta: Tensor, matrix: Tensor) -> Tensor:
         _, height, width = self.input_shape
         return kernels.convolve_error(delta, matrix, self.stride, height, width, self.precision)
 
     def update(self, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
-        return kernels.convolve_outer(delta, x, self.kernel, self.stride, self.precision), delta.sum((1, 3, 4))
+        weight = kernels.convolve_outer(delta, x, self.kernel, self.stride, self.precision)
+        return weight, self.bias_update(delta)
+
+    def tiles(self, x: Tensor, delta: Tensor) -> Iterator[tuple[kernels.Index, Tensor]]:
+        for r in range(delta.shape[0]):
+            one = slice(r, r + 1)
+            update = kernels.convolve_outer(
+                delta[one], x[one] if x.shape[0] > 1 else x, self.kernel, self.stride, self.precision
+            )
+            yield (r,), update[0]
+
+    def bias_update(self, delta: Tensor) -> Tensor:
+        # In two steps: PyTorch splits a sum to one number between threads, and would do so for one replica only.
+        return delta.sum((3, 4)).sum(1)
 
 
 # ------------------------------------------------------------------------------------------- numbers and forward pass
@@ -238,7 +272,7 @@ class Parameters:
     biases: tuple[Tensor, ...]
 
     def replica(self, replica: int) -> Parameters:
-        """One replica as a stack of one (views, not copies)."""
+        """One replica as a stack of one: views, not copies."""
         one = slice(replica, replica + 1)
         return Parameters(tuple(w[one] for w in self.weights), tuple(b[one] for b in self.biases))
 
@@ -248,7 +282,23 @@ class Parameters:
 
     def clone(self) -> Parameters:
         """A copy that shares nothing."""
-        return Parameters(tuple(w.clone() for w in self.weights), tuple(b.clone() for b in self.biases))
+        return Parameters(
+            tuple(kernels.stack(list(w)) for w in self.weights), tuple(kernels.stack(list(b)) for b in self.biases)
+        )
+
+    @staticmethod
+    def stack(replicas: Sequence[Parameters], device: torch.device | str = "cpu") -> Parameters:
+        """Single nets as the replicas of one stack."""
+        return Parameters(
+            tuple(
+                kernels.stack([w[0].to(device) for w in column])
+                for column in zip(*(p.weights for p in replicas), strict=True)
+            ),
+            tuple(
+                kernels.stack([b[0].to(device) for b in column])
+                for column in zip(*(p.biases for p in replicas), strict=True)
+            ),
+        )
 
 
 @dataclass(frozen=True)
@@ -337,6 +387,8 @@ class Network:
     ) -> tuple[Tensor, ...]:
         """Feedback from arrays of the `shapes` a transport asks for, with or without a leading replica axis.
 
+        The units of a convolution may be flattened to one axis, in the order (filter, row, column).
+
         Raises:
             GeometryError: an array's shape is another.
         """
@@ -349,15 +401,18 @@ class Network:
             raise GeometryError(f"{what} of {len(arrays)} arrays were given, but {len(shapes)} are needed")
         tensors = []
         for number, (array, shape) in enumerate(zip(arrays, shapes, strict=True), 1):
-            tensor = torch.as_tensor(array).to(device, self.precision.storage, copy=True).contiguous()
-            if tensor.shape == shape:
+            tensor = torch.as_tensor(array).detach().to(device, self.precision.storage, copy=True)
+            flat = (shape[0], math.prod(shape[1:])) if what == "feedback" else shape
+            if tensor.shape in (shape, flat):
                 tensor = tensor.unsqueeze(0)
+            if tensor.shape[1:] == flat:
+                tensor = tensor.reshape(-1, *shape)
             if tensor.shape[1:] != shape:
                 raise GeometryError(
                     f"{what} {number} have the shape {tuple(tensor.shape)}: give {shape}, or the same with a leading "
                     f"replica axis"
                 )
-            tensors.append(tensor)
+            tensors.append(kernels.stack(list(tensor)))
         return tuple(tensors)
 
     def inputs_from(self, images: Tensor) -> Tensor:
@@ -366,7 +421,12 @@ class Network:
             images = images.to(self.precision.storage).div_(255)
         else:
             images = images.to(self.precision.storage)
-        return images.reshape(*images.shape[:2], *self.layers[0].input_shape)
+        return self._as_input(0, images)
+
+    def _as_input(self, layer: int, h: Tensor) -> Tensor:
+        """Images or a layer's activations [R, N, …] in the shape and memory order that `layer` reads."""
+        x = h.reshape(*h.shape[:2], *self.layers[layer].input_shape)
+        return kernels.laid_out(x) if x.dim() == 5 else x
 
     def forward(self, parameters: Parameters, inputs: Tensor) -> Trace:
         """The forward pass, equation (1).
@@ -376,12 +436,13 @@ class Network:
             inputs: [R, N, *shape of the first layer's input], or [1, N, …] for a batch all replicas share.
         """
         layer_inputs, saved = [inputs], []
+        fused = self.activation if self.activation.from_output else None
         for number, layer in enumerate(self.hidden):
-            a = layer.preactivations(layer_inputs[-1], parameters.weights[number], parameters.biases[number])
-            h = self.activation.function(a)
-            saved.append(h if self.activation.from_output else a)
-            layer_inputs.append(h.reshape(*h.shape[:2], *self.layers[number + 1].input_shape))
-        logits = self.layers[-1].preactivations(layer_inputs[-1], parameters.weights[-1], parameters.biases[-1])
+            kept = layer.activations(layer_inputs[-1], parameters.weights[number], parameters.biases[number], fused)
+            saved.append(kept)
+            h = kept if fused else self.activation.function(kept)
+            layer_inputs.append(self._as_input(number + 1, h))
+        logits = self.layers[-1].activations(layer_inputs[-1], parameters.weights[-1], parameters.biases[-1], None)
         return Trace(tuple(layer_inputs), tuple(saved), logits)
 
     def updates(self, trace: Trace, deltas: Sequence[Tensor]) -> Parameters:

@@ -5,38 +5,43 @@ Axes: R replica; a parameter is [R, …]. g is the update a method delivers in p
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from mdfa_core.networks import Parameters
+from mdfa_core import kernels
+from mdfa_core.networks import DenseLayer, Layer, Parameters
 from mdfa_core.registry import Table
 
 
 class Optimizer(ABC):
-    """A rule that turns g into a change of one parameter of one replica.
+    """A rule that turns g into a change of a parameter, element by element.
 
     Attributes:
         title: its name for people.
+        linear: whether that change is −η g, so that g itself need not be made.
         slots: what it remembers about every parameter: name and initial value.
     """
 
     title: str
+    linear: bool = False
     slots: tuple[tuple[str, float], ...] = ()
 
     @abstractmethod
     def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float, step: int) -> None:
-        """Change `parameter` and its `slots` in place; `step` counts from 1."""
+        """Change `parameter` and its `slots` in place by g of the same shape; `step` counts from 1."""
 
 
 class SGD(Optimizer):
     """Plain gradient descent: θ ← θ − η g (equation 2)."""
 
     title = "SGD"
+    linear = True
 
     def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float, step: int) -> None:
         parameter.add_(g, alpha=-rate)
@@ -75,10 +80,55 @@ class Adam(Optimizer):
 
     def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float, step: int) -> None:
         mean, square = slots
+        root = math.sqrt(1 - self.beta2**step)
+        tensors = (parameter, g, mean, square)
+        if all(t.is_contiguous() and t.is_cpu and t.dtype is torch.float32 for t in tensors) and _one_pass_serves():
+            _adam_in_one_pass(self, *tensors, rate, step, root)
+            return
         mean.mul_(self.beta1).add_(g, alpha=1 - self.beta1)
         square.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
-        corrected = rate * math.sqrt(1 - self.beta2**step) / (1 - self.beta1**step)
+        corrected = rate * root / (1 - self.beta1**step)
         parameter.addcdiv_(mean, square.sqrt().add_(self.epsilon), value=-corrected)
+
+
+def _adam_in_one_pass(
+    rule: Adam, parameter: Tensor, g: Tensor, mean: Tensor, square: Tensor, rate: float, step: int, root: float
+) -> None:
+    """PyTorch's private fused Adam, given the ε that makes it TensorFlow's: ε̂ / √(1 − β₂ᵗ)."""
+    torch._fused_adam_(
+        [parameter],
+        [g],
+        [mean],
+        [square],
+        [],
+        [torch.tensor(float(step))],
+        lr=rate,
+        beta1=rule.beta1,
+        beta2=rule.beta2,
+        weight_decay=0.0,
+        eps=rule.epsilon / root,
+        amsgrad=False,
+        maximize=False,
+    )
+
+
+@functools.cache
+def _one_pass_serves() -> bool:
+    """Whether the private operator is here and computes what the formula says."""
+    rule = Adam()
+    parameter, g, mean = (torch.linspace(low, 1.0, 100) for low in (-2.0, -1.0, 0.5))
+    square = mean.square()
+    exact = [tensor.double() for tensor in (parameter, mean, square)]
+    root = math.sqrt(1 - rule.beta2**3)
+    exact[1].mul_(rule.beta1).add_(g.double(), alpha=1 - rule.beta1)
+    exact[2].mul_(rule.beta2).add_(g.double().square(), alpha=1 - rule.beta2)
+    exact[0].sub_(0.1 * root / (1 - rule.beta1**3) * exact[1] / (exact[2].sqrt() + rule.epsilon))
+    try:
+        _adam_in_one_pass(rule, parameter, g, mean, square, 0.1, 3, root)
+    except (AttributeError, RuntimeError, TypeError):  # another version or build of PyTorch
+        return False
+    made = (parameter, mean, square)
+    return all(torch.allclose(a.double(), b, rtol=1e-5, atol=1e-6) for a, b in zip(made, exact, strict=True))
 
 
 OPTIMIZERS: Table[Optimizer] = Table("optimizer")
@@ -87,40 +137,85 @@ OPTIMIZERS.add("rmsprop", RMSprop())
 OPTIMIZERS.add("adam", Adam())
 
 
-@dataclass
-class OptimizerState:
-    """What an optimizer remembers between steps.
+class Descent:
+    """An optimizer at work on one stack of nets: what it remembers, and every replica's rate and penalty.
 
     Attributes:
         step: updates made so far.
-        slots: per tensor of `Parameters.tensors()` one tensor per slot, each shaped like it.
+        slots: per weight and bias (W1, b1, W2, b2, …) one tensor per slot of the optimizer, each shaped like it.
+        l2: λ of every replica: the penalty ½ λ ‖W‖² adds λ W to the g of a weight, and nothing to that of a bias.
     """
 
-    step: int = 0
-    slots: list[tuple[Tensor, ...]] = field(default_factory=list)
+    def __init__(
+        self, optimizer: Optimizer, parameters: Parameters, rates: Sequence[float], l2: Sequence[float]
+    ) -> None:
+        self.optimizer = optimizer
+        self.step = 0
+        self.slots = [
+            tuple(kernels.stack([torch.full_like(part, value) for part in tensor]) for _, value in optimizer.slots)
+            for tensor in parameters.tensors()
+        ]
+        self.l2 = list(l2)
+        self.rates = list(rates)
 
-    @classmethod
-    def initial(cls, optimizer: Optimizer, parameters: Parameters) -> OptimizerState:
-        """The state before the first step."""
-        return cls(0, [tuple(torch.full_like(t, value) for _, value in optimizer.slots) for t in parameters.tensors()])
+    @property
+    def rates(self) -> list[float]:
+        """η of every replica."""
+        return self._rates
 
+    @rates.setter
+    def rates(self, rates: list[float]) -> None:
+        self._rates = rates
+        self._factors = [-rate for rate in rates]
+        self._equal = len(set(rates)) == 1
+        self._penalised = any(self.l2)
 
-def apply_(
-    optimizer: Optimizer,
-    state: OptimizerState,
-    parameters: Parameters,
-    updates: Parameters,
-    rates: Sequence[float],
-    l2: Sequence[float],
-) -> None:
-    """One step of every parameter at its replica's rate, in place.
+    def replica(self, r: int) -> Descent:
+        """The same for one replica: its slots are views, so that what it does there is done here."""
+        one = copy.copy(self)
+        one.slots = [tuple(slot[r : r + 1] for slot in slots) for slots in self.slots]
+        one.l2 = self.l2[r : r + 1]
+        one.rates = self.rates[r : r + 1]
+        return one
 
-    With l2 = λ, the penalty ½ λ ‖W‖² adds λ W to the g of weights (biases are left alone).
-    """
-    state.step += 1
-    pairs = zip(parameters.tensors(), updates.tensors(), state.slots, strict=True)
-    for number, (parameter, g, slots) in enumerate(pairs):
-        is_weight = number % 2 == 0
-        for r, rate in enumerate(rates):
-            g_r = torch.add(g[r], parameter[r], alpha=l2[r]) if is_weight and l2[r] else g[r]
-            optimizer.update_(parameter[r], g_r, [slot[r] for slot in slots], rate, state.step)
+    def weights_(
+        self, number: int, layer: Layer, weight: Tensor, x: Tensor, delta: Tensor, floor: float | None
+    ) -> None:
+        """Update layer `number`'s weights [R, …] from its input and its δ; clip them to ≥ floor unless that is None.
+
+        No gradient tensor is made where the update is linear in it (SGD); else it is made, applied and clipped in
+        parts that stay in the cache.
+        """
+        if self.optimizer.linear and isinstance(layer, DenseLayer) and kernels.folds(delta, x, layer.precision):
+            if self._penalised:
+                for r, penalty in enumerate(self.l2):
+                    weight[r].mul_(1 - self.rates[r] * penalty)
+            kernels.add_outer_(weight, delta, x, self._factors, equal=self._equal)
+            if floor is not None:
+                weight.clamp_(min=floor)
+            return
+        slots = self.slots[2 * number]
+        for index, g in layer.tiles(x, delta):
+            part = weight[index]
+            self._apply_(part, g, [slot[index] for slot in slots], index, penalised=self._penalised)
+            if floor is not None:
+                part.clamp_(min=floor)
+
+    def bias_(self, number: int, bias: Tensor, g: Tensor) -> None:
+        """Update layer `number`'s biases [R, O] by g [R, O]."""
+        self._apply_(bias, g, self.slots[2 * number + 1], (slice(None),), penalised=False)
+
+    def _apply_(
+        self, part: Tensor, g: Tensor, slots: Sequence[Tensor], index: kernels.Index, *, penalised: bool
+    ) -> None:
+        """Apply g to a part of one replica (then `index` starts with its number) or to all replicas at once."""
+        if isinstance(index[0], int):
+            r = index[0]
+            if penalised:
+                g = torch.add(g, part, alpha=self.l2[r])
+            self.optimizer.update_(part, g, slots, self.rates[r], self.step)
+        elif self._equal and not penalised:
+            self.optimizer.update_(part, g, slots, self.rates[0], self.step)
+        else:
+            for r in range(len(self.rates)):
+                self._apply_(part[r], g[r], [slot[r] for slot in slots], (r,), penalised=penalised)

@@ -11,6 +11,7 @@ import math
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,6 +56,32 @@ class Measurement:
     angle_overall: Values
     norm_ratio: tuple[Values, ...]
     saturation: tuple[tuple[float, ...], ...]
+
+
+def together(replicas: Sequence[Measurement]) -> Measurement:
+    """The measurements of single replicas as one of all of them."""
+
+    def rows(name: str, of: Sequence[Any] = replicas) -> Any:
+        """Per layer, then per replica."""
+        layers = zip(*(getattr(item, name) for item in of), strict=True)
+        return tuple(tuple(value for values in layer for value in values) for layer in layers)
+
+    def row(name: str, of: Sequence[Any] = replicas) -> Any:
+        return tuple(value for item in of for value in getattr(item, name))
+
+    def agreement(level: str) -> Agreement:
+        of = [getattr(item, level) for item in replicas]
+        return Agreement(layers=rows("layers", of), overall=row("overall", of), undefined=rows("undefined", of))
+
+    return Measurement(
+        unit=agreement("unit"),
+        example=agreement("example"),
+        batch=agreement("batch"),
+        angle=rows("angle"),
+        angle_overall=row("angle_overall"),
+        norm_ratio=rows("norm_ratio"),
+        saturation=rows("saturation"),
+    )
 
 
 def true_signals(network: Network, parameters: Parameters, trace: Trace, error: Tensor) -> Signals:

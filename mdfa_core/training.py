@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mdfa_core import devices, events, losses, probes
+from mdfa_core import devices, events, kernels
 from mdfa_core.activations import ACTIVATIONS
 from mdfa_core.data import Split, Task, load_task
-from mdfa_core.errors import CheckpointError, InvalidValue
+from mdfa_core.errors import CheckpointError, InvalidValue, UnknownName
 from mdfa_core.events import Diverged, Evaluated, Event, Finished, Probed, Progress, Started
 from mdfa_core.experiment import Experiment
 from mdfa_core.initializers import parse as parse_initializer
@@ -189,8 +189,7 @@ class Run:
             InvalidValue: a weight the method holds to ≥ 0 is negative.
         """
         made = self.learner.method.parameters_from(self.network, weights, biases, floor=self.learner.floor)
-        for ours, given in zip(self.learner.parameters.tensors(), made.tensors(), strict=True):
-            _copy_replicas(ours, given)
+        _copy_replicas(self.learner.parameters.tensors(), made.tensors())
 
     def set_feedback(self, feedback: Sequence[Any]) -> None:
         """Give the feedback from arrays, one per hidden layer; without a replica axis it goes to every replica.
@@ -199,10 +198,7 @@ class Run:
             GeometryError: a shape is not the one the method needs.
             InvalidValue: the method holds feedback to ≥ 0 and a value is negative.
         """
-        for ours, given in zip(
-            self.learner.feedback, self.learner.method.feedback_from(self.network, feedback), strict=True
-        ):
-            _copy_replicas(ours, given)
+        _copy_replicas(self.learner.feedback, self.learner.method.feedback_from(self.network, feedback))
 
     def set_learning_rate(self, rate: float) -> None:
         """Change every replica's learning rate from the next step on.
@@ -210,7 +206,7 @@ class Run:
         Raises:
             InvalidValue: it is not a positive finite number.
         """
-        self.learner.learning_rates = [self._shared.replace(learning_rate=rate).learning_rate] * self.replicas
+        self.learner.descent.rates = [self._shared.replace(learning_rate=rate).learning_rate] * self.replicas
 
     # ---------------------------------------------------------------------------------------------- what it does
 
@@ -228,7 +224,7 @@ class Run:
             probe: how often to compare the method's errors with the true gradient; by default never.
             steps: pause after this many mini-batches.
         """
-        if steps is not None and (not isinstance(steps, int) or steps < 1):
+        if steps is not None and (not isinstance(steps, int) or isinstance(steps, bool) or steps < 1):
             raise InvalidValue(
                 f"a run of {steps!r} steps was asked for: give an integer of at least 1, or leave it out"
             )
@@ -268,7 +264,7 @@ class Run:
         inputs, labels = self.batch(self.step)
         batch = self.learner.observe(inputs, labels)
         if probe_clock.due(self.step, self.epoch, epoch_ends=epoch_ends, run_ends=run_ends):
-            measured = probes.measure(self.network, self.learner.parameters, batch.trace, batch.signals)
+            measured = self.learner.measure(batch)
             self._pending.append(
                 Probed(
                     step=self.step, epoch=self.epoch, **{f.name: getattr(measured, f.name) for f in fields(measured)}
@@ -276,6 +272,8 @@ class Run:
             )
         self.learner.learn(batch)
         self._count(batch, labels)
+        if self.device.type == "cpu":  # elsewhere a look at the loss would wait for the device: only with a report
+            self._note_divergence(self._loss_sum.tolist())
         if progress_clock.due(self.step, self.epoch, epoch_ends=epoch_ends, run_ends=run_ends):
             self._report()
         if epoch_ends:
@@ -300,12 +298,11 @@ class Run:
             device=str(self.device),
         )
 
-    @torch.no_grad()
     def _count(self, batch: Batch, labels: Tensor) -> None:
-        logits = batch.trace.logits_RNC
-        self._loss_sum += losses.cross_entropy(logits, labels) * logits.shape[1]
-        self._correct += losses.correct(logits, labels)
-        self._examples += logits.shape[1]
+        score = self.learner.score(batch, labels)
+        self._loss_sum += score.loss.double() * labels.shape[1]
+        self._correct += score.correct
+        self._examples += labels.shape[1]
 
     def _report(self) -> None:
         loss = (self._loss_sum / self._examples).tolist()
@@ -328,11 +325,12 @@ class Run:
                 continue
             outcome.best_train_accuracy = max(outcome.best_train_accuracy or 0.0, train_accuracy[r])
             has_validation = len(self.tasks[r].validation) > 0
-            if not has_validation or validation_accuracy[r] > (outcome.best_validation_accuracy or -1.0):
+            best = outcome.best_validation_accuracy
+            if not has_validation or best is None or validation_accuracy[r] > best:
                 outcome.best_validation_epoch = self.epoch
                 outcome.best_validation_accuracy = validation_accuracy[r] if has_validation else None
-                for best, now in zip(self._best.tensors(), parameters.tensors(), strict=True):
-                    best[r].copy_(now[r])
+                for kept, now in zip(self._best.tensors(), parameters.tensors(), strict=True):
+                    kept[r].copy_(now[r])
         self._pending.append(
             Evaluated(
                 step=self.step,
@@ -370,7 +368,6 @@ class Run:
     def _known(self, values: Sequence[float]) -> tuple[float | None, ...]:
         return tuple(None if math.isnan(v) else v for v in self._of_living(values))
 
-    @torch.no_grad()
     def _measured(self, parameters: Parameters, part: Callable[[Task], Split]) -> tuple[list[float], list[float]]:
         """Loss and accuracy of each replica on one part of its task; NaN on an empty one."""
         splits = [part(task) for task in self.tasks]
@@ -391,9 +388,9 @@ class Run:
             index = torch.arange(start, min(start + _EVALUATION_CHUNK, examples), device=self.device)
             inputs = self.network.inputs_from(torch.stack([split.gather(index) for split in splits]))
             labels = torch.stack([split.labels[index] for split in splits])
-            logits = self.network.forward(parameters, inputs).logits_RNC
-            loss += losses.cross_entropy(logits, labels) * len(index)
-            correct += losses.correct(logits, labels)
+            score = self.learner.evaluate(parameters, inputs, labels)
+            loss += score.loss.double() * len(index)
+            correct += score.correct
         return (loss / examples).tolist(), (correct / examples).tolist()
 
     # ------------------------------------------------------------------------------------------------- how it is made
@@ -445,15 +442,12 @@ class Run:
             network,
             method,
             OPTIMIZERS[shared.optimizer],
-            Parameters(self._stack([p.weights for p in drawn]), self._stack([p.biases for p in drawn])),
-            self._stack(feedback),
+            Parameters.stack(drawn, self.device),
+            [kernels.stack([b[0].to(self.device) for b in column]) for column in zip(*feedback, strict=True)],
             learning_rates=[e.learning_rate for e in self.experiments],
             l2=[e.l2 for e in self.experiments],
             floor=shared.floor,
         )
-
-    def _stack(self, replicas: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
-        return tuple(torch.cat(tensors).to(self.device) for tensors in zip(*replicas, strict=True))
 
     # ------------------------------------------------------------------------------------------- saving and resuming
 
@@ -471,11 +465,11 @@ class Run:
             "step": self.step,
             "started": self.started,
             "finished": self.finished,
-            "learning rates": learner.learning_rates,
+            "learning rates": learner.descent.rates,
             "parameters": list(learner.parameters.tensors()),
             "feedback": list(learner.feedback),
-            "optimizer step": learner.state.step,
-            "optimizer slots": [list(slots) for slots in learner.state.slots],
+            "optimizer step": learner.descent.step,
+            "optimizer slots": [list(slots) for slots in learner.descent.slots],
             "best parameters": list(self._best.tensors()),
             "outcomes": [asdict(outcome) for outcome in self._outcomes],
             "loss sum": self._loss_sum,
@@ -524,19 +518,30 @@ class Run:
             ) from error
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
             raise CheckpointError(f"{path} is no checkpoint of format {_FORMAT}: save the run again with this version")
-        run = cls([Experiment.from_json(text) for text in content["experiments"]], device=device, data_dir=data_dir)
-        if [task.checksum for task in run.tasks] != content["data checksums"]:
+        damaged = f"the checkpoint {path} lacks a part or holds a damaged one: take an earlier checkpoint"
+        try:
+            experiments = [Experiment.from_json(text) for text in content["experiments"]]
+            checksums = list(content["data checksums"])
+        except (InvalidValue, UnknownName, KeyError, TypeError) as error:
+            raise CheckpointError(f"{damaged} ({error})") from error
+        if not experiments or len(checksums) != len(experiments):
+            raise CheckpointError(damaged)
+        run = cls(experiments, device=device, data_dir=data_dir)
+        if [task.checksum for task in run.tasks] != checksums:
             raise CheckpointError(
                 f"the data is not the data {path} was trained on (other checksum): point to the same data directory"
             )
-        run._restore(content)
+        try:
+            run._restore(content)
+        except (InvalidValue, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{damaged} ({type(error).__name__})") from error
         return run
 
     def _restore(self, content: dict[str, Any]) -> None:
         learner = self.learner
         self.step, self.started, self.finished = content["step"], content["started"], content["finished"]
-        learner.learning_rates = list(content["learning rates"])
-        learner.state.step = content["optimizer step"]
+        learner.descent.rates = list(content["learning rates"])
+        learner.descent.step = content["optimizer step"]
         pairs = [
             *zip(learner.parameters.tensors(), content["parameters"], strict=True),
             *zip(learner.feedback, content["feedback"], strict=True),
@@ -544,12 +549,14 @@ class Run:
             (self._loss_sum, content["loss sum"]),
             (self._correct, content["correct"]),
         ]
-        for ours, saved in zip(learner.state.slots, content["optimizer slots"], strict=True):
+        for ours, saved in zip(learner.descent.slots, content["optimizer slots"], strict=True):
             pairs.extend(zip(ours, saved, strict=True))
         for tensor, value in pairs:
             tensor.copy_(value)
         self._examples = content["examples"]
         self._outcomes = [_Outcome(**outcome) for outcome in content["outcomes"]]
+        if not len(self._outcomes) == len(learner.descent.rates) == self.replicas:
+            raise ValueError("outcomes or rates of another number of replicas")
         self._pending = deque(events.from_dict(json.loads(line)) for line in content["pending"])
 
 
@@ -591,9 +598,13 @@ def _shared_settings(experiments: Sequence[Experiment]) -> Experiment:
     return experiments[0]
 
 
-def _copy_replicas(ours: Tensor, given: Tensor) -> None:
-    if given.shape[0] not in (1, ours.shape[0]):
-        raise InvalidValue(
-            f"arrays for {given.shape[0]} replicas were given to a run of {ours.shape[0]}: give as many, or one for all"
-        )
-    ours.copy_(given.expand_as(ours))
+def _copy_replicas(ours: Sequence[Tensor], given: Sequence[Tensor]) -> None:
+    """Copy stacks of R replicas, or of one for all; nothing is copied unless everything fits."""
+    for tensor, value in zip(ours, given, strict=True):
+        if value.shape[0] not in (1, tensor.shape[0]):
+            raise InvalidValue(
+                f"arrays for {value.shape[0]} replicas were given to a run of {tensor.shape[0]}: give as many, or one "
+                f"for all"
+            )
+    for tensor, value in zip(ours, given, strict=True):
+        tensor.copy_(value.expand_as(tensor))

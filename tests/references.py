@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -31,13 +32,9 @@ def convolve(x: Array, w: Array, b: Array, stride: int) -> Array:
     """[N, C, H, W] and [F, C, K, K] to [N, F, H', W']: every output is one window times one filter."""
     kernel = w.shape[2]
     height, width = (x.shape[2] - kernel) // stride + 1, (x.shape[3] - kernel) // stride + 1
-    out = np.zeros((x.shape[0], w.shape[0], height, width))
-    for n in range(x.shape[0]):
-        for f in range(w.shape[0]):
-            for i in range(height):
-                for j in range(width):
-                    window = x[n, :, i * stride : i * stride + kernel, j * stride : j * stride + kernel]
-                    out[n, f, i, j] = (window * w[f]).sum() + b[f]
+    out = np.zeros((len(x), len(w), height, width))
+    for i, j in np.ndindex(height, width):
+        out[:, :, i, j] = windows(x, i, j, kernel, stride).reshape(len(x), -1) @ w.reshape(len(w), -1).T + b
     return out
 
 
@@ -45,22 +42,26 @@ def convolve_back(delta: Array, w: Array, stride: int, shape: tuple[int, ...]) -
     """Every output's error handed back to the window it came from."""
     kernel = w.shape[2]
     out = np.zeros(shape)
-    for n, f, i, j in np.ndindex(delta.shape):
-        window = (n, slice(None), slice(i * stride, i * stride + kernel), slice(j * stride, j * stride + kernel))
-        out[window] += delta[n, f, i, j] * w[f]
+    for i, j in np.ndindex(delta.shape[2:]):
+        seen = windows(out, i, j, kernel, stride)
+        seen += (delta[:, :, i, j] @ w.reshape(len(w), -1)).reshape(seen.shape)
     return out
 
 
 def convolve_gradient(delta: Array, x: Array, stride: int, shape: tuple[int, ...]) -> Array:
     """Every output's error times the window it came from."""
-    kernel = shape[2]
     out = np.zeros(shape)
-    for n, f, i, j in np.ndindex(delta.shape):
-        out[f] += delta[n, f, i, j] * x[n, :, i * stride : i * stride + kernel, j * stride : j * stride + kernel]
+    for i, j in np.ndindex(delta.shape[2:]):
+        out += (delta[:, :, i, j].T @ windows(x, i, j, shape[2], stride).reshape(len(x), -1)).reshape(shape)
     return out
 
 
-# --------------------------------------------------------------------------------------------- one replica, step by step
+def windows(x: Array, i: int, j: int, kernel: int, stride: int) -> Array:
+    """What the filter sees at row i, column j of its output, in every example: a view [N, C, K, K]."""
+    return x[:, :, i * stride : i * stride + kernel, j * stride : j * stride + kernel]
+
+
+# -------------------------------------------------------------------------------------------- one replica, step by step
 
 FUNCTIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
     "tanh": (np.tanh, lambda a: 1 / np.cosh(a) ** 2),
@@ -124,7 +125,7 @@ class Reference:
         for layer in reversed(range(len(self.strides) - 1)):
             shape = self.preactivations[layer].shape
             if DIRECT[self.method]:
-                epsilon = e @ self.feedback[layer]
+                epsilon = e @ self.feedback[layer].reshape(e.shape[1], -1)  # outputs × units
             else:
                 back = self.weights[layer + 1] if self.method == "bp" else self.feedback[layer]
                 stride = self.strides[layer + 1]
@@ -143,7 +144,9 @@ class Reference:
                 w = convolve_gradient(delta, self.inputs[layer], self.strides[layer], self.weights[layer].shape)
                 pairs.append((w, delta.sum((0, 2, 3))))
             else:
-                pairs.append((sum(np.outer(d, h) for d, h in zip(delta, self.inputs[layer])), delta.sum(0)))
+                pairs.append(
+                    (sum(np.outer(d, h) for d, h in zip(delta, self.inputs[layer], strict=True)), delta.sum(0))
+                )
         return pairs
 
     def step(self, x: Array, labels: Sequence[int]) -> None:
@@ -171,7 +174,17 @@ class Reference:
         raise KeyError(f"no reference for the optimizer {self.optimizer!r}: write one")
 
 
-def reference_of(learner: Learner, method: str, activation: str, optimizer: str, replica: int = 0) -> Reference:
+def reference_of(
+    learner: Learner,
+    method: str,
+    activation: str,
+    optimizer: str = "sgd",
+    replica: int = 0,
+    *,
+    rate: float = 0.1,
+    l2: float = 0.0,
+    floor: float = 1e-6,
+) -> Reference:
     """A reference that starts where one replica of a learner stands."""
 
     def arrays(tensors: Sequence[Tensor]) -> list[Array]:
@@ -185,13 +198,13 @@ def reference_of(learner: Learner, method: str, activation: str, optimizer: str,
         arrays(learner.parameters.biases),
         arrays(learner.feedback),
         optimizer,
-        learner.learning_rates[replica],
-        learner.l2[replica],
-        learner.floor,
+        rate,
+        l2,
+        floor,
     )
 
 
-# ----------------------------------------------------------------------------------------------------------- by autograd
+# ---------------------------------------------------------------------------------------------------------- by autograd
 
 
 @dataclass(frozen=True)
@@ -235,7 +248,7 @@ def autograd(network: Network, parameters: Parameters, inputs: Tensor, labels_RN
     )
 
 
-# ------------------------------------------------------------------------------------------------------- cases to run on
+# ------------------------------------------------------------------------------------------------------ cases to run on
 
 FULLY_CONNECTED = ("fc:", "fc:1", "fc:5", "fc:5,4", "fc:4,1,3")
 CONVOLUTIONAL = ("conv:3/3/2", "conv:3/3/1,2/2/2", "conv:1/2/1,3/3/2")  # strides that leave a remainder, one filter
@@ -243,6 +256,15 @@ MIXED = ("conv:3/3/2+fc:4", "conv:2/2/1,3/3/2+fc:5,3")
 ARCHITECTURES = FULLY_CONNECTED + CONVOLUTIONAL + MIXED
 IMAGE = (2, 8, 7)
 """Channels, height, width: not square, so that an exchanged axis shows."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Nets this small gain nothing from a second thread, and on a busy machine wait for it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def network_of(

@@ -31,7 +31,7 @@ def draw(
     return initializer.draw(shape, fan_in, generator, nonnegative=nonnegative, convention=convention)
 
 
-# ---------------------------------------------------------------------------------------------------- distributions
+# -------------------------------------------------------------------------------------------------------- distributions
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_uniform_whose_bound_is_not_above_its_lower_bound_is_refused() -> None
     assert draw(ScaledUniform(0.01), nonnegative=False, fan_in=10000).abs().max() <= 1e-4
 
 
-# -------------------------------------------------------------------------------------------------------------- texts
+# ---------------------------------------------------------------------------------------------------------------- texts
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_texts_are_short(initializer: Initializer, text: str) -> None:
     assert parse(text) == initializer
 
 
-# --------------------------------------------------------------------------------------------------- seeds and layers
+# ----------------------------------------------------------------------------------------------------- seeds and layers
 
 
 def weights(method: str, *, seed: int = 0, init: str = "normal:0.5", architecture: str = "fc:6,6,6") -> list:

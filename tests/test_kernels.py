@@ -8,7 +8,7 @@ import torch
 from mdfa_core import kernels
 from mdfa_core.errors import UnknownName
 from mdfa_core.kernels import PRECISIONS, precision_named
-from tests.references import convolve, convolve_back, convolve_gradient
+from tests.references import convolve, convolve_back, convolve_gradient, one_thread  # noqa: F401 - one_thread is a fixture
 
 FULL = PRECISIONS["float64"]
 
@@ -73,5 +73,5 @@ def test_results_have_the_storage_type(name: str) -> None:
 
 
 def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(UnknownName, match="unknown precision 'float16'.*bfloat16, float32, float64"):
+    with pytest.raises(UnknownName, match=r"unknown precision 'float16'.*bfloat16, float32, float64"):
         precision_named("float16")

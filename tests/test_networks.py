@@ -9,11 +9,11 @@ import torch
 from hypothesis import strategies as st
 
 from mdfa_core.activations import ACTIVATIONS
-from mdfa_core.errors import GeometryError, InvalidValue, UnknownName
+from mdfa_core.errors import GeometryError, InvalidValue, MdfaError, UnknownName
 from mdfa_core.networks import NETWORKS, Architecture, Conv, Dense, Network, parse_architecture
 from tests.references import ARCHITECTURES, batch_of, learner_of, network_of, reference_of, relative
 
-# ---------------------------------------------------------------------------------------------------------- as a text
+# ------------------------------------------------------------------------------------------------------------ as a text
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_texts_that_are_accepted(text: str, hidden: tuple[Dense | Conv, ...]) ->
 
 @pytest.mark.parametrize("text", ["", "resnet", "fc", "128,128", "conv", "fc:4+conv:3/3/1", "FC:3", "+", None, 3])
 def test_texts_of_no_network_are_refused(text: object) -> None:
-    with pytest.raises(UnknownName, match="unknown network .*cifar-conv"):
+    with pytest.raises(UnknownName, match=r"unknown network .*cifar-conv"):
         parse_architecture(text)  # type: ignore[arg-type]
 
 
@@ -46,6 +46,11 @@ def test_texts_of_no_network_are_refused(text: object) -> None:
 def test_texts_with_bad_sizes_are_refused(text: str) -> None:
     with pytest.raises(InvalidValue):
         parse_architecture(text)
+
+
+def test_a_list_of_nothing_is_not_a_net_without_convolutions() -> None:
+    with pytest.raises(MdfaError):
+        parse_architecture("conv:,")
 
 
 @pytest.mark.parametrize(
@@ -73,7 +78,7 @@ def test_presets_survive_their_text(name: str) -> None:
     assert parse_architecture(NETWORKS[name]) is NETWORKS[name]
 
 
-# --------------------------------------------------------------------------------------------------- geometry by hand
+# ----------------------------------------------------------------------------------------------------- geometry by hand
 
 
 def bound(name: str, image: tuple[int, int, int], outputs: int = 1) -> Network:
@@ -145,7 +150,7 @@ def test_a_kernel_as_large_as_the_image_leaves_one_position() -> None:
     assert bound("conv:4/8/3", (1, 8, 8)).hidden[0].output_shape == (4, 1, 1)
 
 
-# ------------------------------------------------------------------------------------------------------ arrays and images
+# ---------------------------------------------------------------------------------------------------- arrays and images
 
 
 def test_parameters_from_arrays_with_and_without_replicas() -> None:
@@ -215,7 +220,7 @@ def test_floats_are_taken_as_they_are() -> None:
     assert torch.equal(inputs, images.reshape(1, 4, 12))
 
 
-# ------------------------------------------------------------------------------------------------------------ forward
+# -------------------------------------------------------------------------------------------------------------- forward
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -74,7 +74,7 @@ class Cifar(DataSet):
 
     def find(self, place: Place) -> Path | None:
         nested = place.folder / self.folder
-        if nested.is_dir():
+        if any((nested / name).is_file() for name in self.files):
             return nested
         # The files themselves in the data folder: only if all are there, since "train" and "test" are common names.
         return place.folder if all((place.folder / name).is_file() for name in self.files) else None

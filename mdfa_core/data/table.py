@@ -11,7 +11,7 @@ from mdfa_core.data.cifar import CIFAR10, CIFAR100
 from mdfa_core.data.digits import Digits
 from mdfa_core.data.folder import ImageFolder
 from mdfa_core.data.mnist import Mnist
-from mdfa_core.data.places import find_place
+from mdfa_core.data.places import Place, find_place
 from mdfa_core.data.source import DataSet
 from mdfa_core.errors import DataError
 from mdfa_core.registry import Table
@@ -50,7 +50,7 @@ class Description:
 
 
 def describe(data_dir: str | os.PathLike[str] | None = None) -> list[Description]:
-    """A row for every data set in `DATASETS`; reads no images, downloads nothing, and raises nothing."""
+    """A row for every data set in `DATASETS`; reads no images, downloads nothing, and says in the row what is wrong."""
     place = find_place(data_dir)
     rows = []
     for name, data in DATASETS.items():
@@ -59,6 +59,7 @@ def describe(data_dir: str | os.PathLike[str] | None = None) -> list[Description
         try:
             folder = data.find(place)
             if folder is not None:
+                data.fetch(Place(place.folder, named=True))  # says what is missing, and downloads nothing
                 classes = len(data.list_classes(place)) if classes is None else classes
                 where = f"ready in {folder}"
         except DataError as error:

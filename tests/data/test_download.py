@@ -46,6 +46,18 @@ def test_a_good_file_is_downloaded_once(server: Any, tmp_path: Path) -> None:
     assert listing(path.parent) == ["some.bin"]
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_progress_bar_on_terminals_only(
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr("sys.stderr", screen)
+    server.files["some.bin"] = CONTENT
+    download(FILE, tmp_path)
+    assert ("some.bin: 100%" in screen.getvalue()) == terminal
+
+
 @pytest.mark.parametrize("stands", [None, b"an older file"])
 class TestFailuresLeaveWhatWasThere:
     def download(self, folder: Path, stands: bytes | None, message: str) -> None:

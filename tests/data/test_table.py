@@ -78,6 +78,21 @@ def test_describe_where_nothing_is(tmp_path: Path, cache: Path) -> None:
     describe(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_describe_says_what_is_missing(everything: Path, cache: Path, named: bool) -> None:
+    shutil.copytree(everything, cache)
+    (cache / "mnist" / "train-labels-idx1-ubyte.gz").unlink()
+    (cache / "cifar-10-batches-py" / "data_batch_3").unlink()
+    for path in (cache / "cifar-100-python").iterdir():
+        path.unlink()
+    where = {row.name: row.where for row in describe(cache if named else None)}
+    assert "lacks" in where["mnist"]
+    assert "train-labels-idx1-ubyte.gz" in where["mnist"]
+    assert "data_batch_3" in where["cifar10"]
+    assert where["cifar100"] == (f"not in {cache}" if named else "not downloaded")
+    assert not (cache / "cifar-10-batches-py" / "data_batch_3").exists()
+
+
 def test_describe_says_what_is_wrong(everything: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         shutil.copytree(everything / "pictures", tmp_path / name)

@@ -1,0 +1,60 @@
+"""The colours of the charts, light and dark: Okabe and Ito's order, each also with a dash of its own.
+
+The same colours stand in assets/page.css as `--train`, `--layer0`, …, for everything that is not a canvas.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Palette:
+    """The colours of one theme."""
+
+    text: str
+    muted: str
+    grid: str
+    surface: str
+    ghost: str
+    batch: str
+    train: str
+    validation: str
+    layers: tuple[str, ...]
+
+    def layer(self, number: int) -> str:
+        """The colour of hidden layer `number`, from 0."""
+        return self.layers[number % len(self.layers)]
+
+
+LIGHT = Palette(
+    text="#1b2433",
+    muted="#566173",
+    grid="#e7eaf0",
+    surface="#ffffff",
+    ghost="#8d97a6",
+    batch="#a9b4c4",
+    train="#0067b1",
+    validation="#c44e00",
+    layers=("#00795c", "#b0327f", "#0067b1", "#c44e00", "#857000", "#6b4fd0", "#2f7f86", "#4a5361"),
+)
+
+DARK = Palette(
+    text="#e8edf4",
+    muted="#9fabbb",
+    grid="#29323f",
+    surface="#171d26",
+    ghost="#76839a",
+    batch="#56657c",
+    train="#5ab4f0",
+    validation="#f5a142",
+    layers=("#2fc79b", "#ee8ac4", "#5ab4f0", "#f5a142", "#e6d84a", "#b9a5ff", "#8fd0d4", "#d0d6e0"),
+)
+
+LAYER_DASHES: tuple[tuple[int, ...], ...] = ((), (7, 4), (2, 3), (8, 3, 2, 3), (12, 4), (4, 4), (1, 2), (12, 3, 3, 3))
+VALIDATION_DASH = (6, 3)
+
+
+def dash_of_layer(number: int) -> tuple[int, ...]:
+    """The dash of hidden layer `number`, from 0."""
+    return LAYER_DASHES[number % len(LAYER_DASHES)]

@@ -1,0 +1,80 @@
+"""Make the picture of the app in the README from a real run: mDFA first, then FA, whose sign agreement falls.
+
+Usage: python docs/screenshots.py [FOLDER]; the folder is docs/images if left out. Needs Playwright and a Chromium.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import requests
+from playwright.sync_api import Browser, sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
+
+
+def serve(port: int) -> subprocess.Popen[bytes]:
+    """Start the app and wait until it answers."""
+    command = [sys.executable, "-m", "panel", "serve", "app/", "--port", str(port), "--address", "127.0.0.1",
+               "--allow-websocket-origin", f"127.0.0.1:{port}"]  # fmt: skip
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(300):
+        try:
+            requests.get(f"http://127.0.0.1:{port}/app", timeout=60)
+            return process
+        except requests.ConnectionError:
+            time.sleep(0.2)
+    process.terminate()
+    raise SystemExit("the app did not start within a minute: run `panel serve app/` to see why")
+
+
+def picture(browser: Browser, port: int, target: Path, *, epochs: int = 30) -> None:
+    """Train with mDFA, then with FA, for so many epochs each, and take the picture."""
+    page = browser.new_page(viewport={"width": 1280, "height": 940}, device_scale_factor=1.5)
+    page.set_default_timeout(120_000)
+    page.goto(f"http://127.0.0.1:{port}/app")
+    page.locator(".chip", has_text="Ready").wait_for()
+    for method in ("mDFA", "FA"):
+        page.get_by_role("button", name=method, exact=True).click()
+        start = page.get_by_role("button", name="▶ Start", exact=True)
+        if start.is_enabled():
+            start.click()
+        else:  # a run is going on: the change has begun another one
+            page.get_by_text("the run before (mDFA)").wait_for()
+        while int(page.locator(".numbers b").first.inner_text().split("/")[0]) < epochs:
+            page.wait_for_timeout(100)
+    page.mouse.move(5, 5)
+    page.locator(".chip", has_text="Running").wait_for()
+    page.screenshot(path=target, clip={"x": 0, "y": 0, "width": 1280, "height": 765})
+    page.close()
+
+
+def main() -> None:
+    """Serve, take the picture, stop."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    chromium = os.environ.get("MDFA_CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = serve(port)
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+            picture(browser, port, folder / "app.png")
+            browser.close()
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+if __name__ == "__main__":
+    main()

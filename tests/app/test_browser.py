@@ -1,0 +1,185 @@
+"""The page in a real Chromium: what a visitor sees, presses and leaves."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import panel as pn
+import pytest
+
+from app.page import build
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, Page
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def address(trainers: Callable[[], int], wait_until: Callable[..., None]) -> Iterator[str]:
+    """A server in this process, whose threads can be counted; a session ends some seconds after its page."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server: Any = pn.serve(
+        {"app": build},
+        port=port,
+        address="127.0.0.1",
+        threaded=True,
+        show=False,
+        unused_session_lifetime_milliseconds=4000,
+        check_unused_sessions_milliseconds=250,
+        websocket_origin=f"127.0.0.1:{port}",
+    )
+    yield f"http://127.0.0.1:{port}/app"
+    wait_until(lambda: trainers() == 0, "the end of all pages' trainers")
+    server.stop()
+    server.join(30)
+
+
+class Visitor:
+    """A visitor's eyes and hands."""
+
+    def __init__(self, page: Page, address: str) -> None:
+        self.page = page
+        self.requests: list[str] = []
+        self.errors: list[str] = []
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda line: self.errors.append(line.text) if line.type in ("error", "warning") else None)
+        page.goto(address)
+        self.state("Ready")
+
+    def state(self, name: str) -> None:
+        self.page.locator(".chip", has_text=re.compile(f"^{name}$")).wait_for()
+
+    def press(self, name: str) -> None:
+        self.page.get_by_role("button", name=name, exact=True).click()
+
+    def shows(self, text: str | re.Pattern[str]) -> Locator:
+        found = self.page.get_by_text(text).first
+        found.wait_for()
+        return found
+
+    def epoch(self) -> int:
+        return int(self.page.locator(".numbers b").first.inner_text().split("/")[0])
+
+    def layer(self, number: int) -> str:
+        """What the key of the agreement chart says of a hidden layer."""
+        return self.page.locator(".agreement .key", has_text=f"layer {number}").locator("b").inner_text()
+
+    def choose(self, label: str, choice: str) -> None:
+        self.page.get_by_label(label, exact=True).select_option(choice)
+
+
+@pytest.fixture
+def visitor(page: Page, address: str) -> Iterator[Visitor]:
+    """Whatever a test does, the page logs no error and asks nobody but its server."""
+    visitor = Visitor(page, address)
+    yield visitor
+    assert visitor.errors == []
+    hosts = {urlsplit(url).hostname for url in visitor.requests if not url.startswith(("data:", "blob:"))}
+    assert hosts == {"127.0.0.1"}
+
+
+def test_start_shows_agreement_and_fa_lets_it_fall(visitor: Visitor, wait_until: Callable[..., None]) -> None:
+    visitor.press("▶ Start")
+    visitor.shows("100 % of the unit error signals have the true sign.")
+    assert (visitor.layer(1), visitor.layer(2)) == ("100 %", "100 %")
+    visitor.page.locator(".accuracy .key", has_text="training").get_by_text("%").wait_for()
+    wait_until(lambda: visitor.epoch() >= 3, "enough of a run to be kept")
+    visitor.press("FA")
+    visitor.shows(re.compile(r"grey lines are the run before \(mDFA\)"))
+    visitor.shows(re.compile(r"^[456]\d\.\d % of the unit error signals have the true sign\."))
+    visitor.shows("before: mDFA")
+
+
+def test_pause_step_and_reset(visitor: Visitor) -> None:
+    visitor.press("▶ Start")
+    visitor.shows("100 % of the unit error signals have the true sign.")
+    visitor.press("Pause")
+    visitor.state("Paused")
+    steps = visitor.page.locator(".numbers b").nth(1)
+    before = int(steps.inner_text())
+    visitor.press("Step")
+    visitor.page.locator(".numbers b").nth(1).get_by_text(str(before + 1), exact=True).wait_for()
+    visitor.state("Paused")
+    visitor.press("Reset")
+    visitor.state("Ready")
+    assert visitor.epoch() == 0
+
+
+def test_every_control_is_understood(visitor: Visitor) -> None:
+    for label, choice in (
+        ("Outputs", "10 (10 classes)"),
+        ("Network", "digits-conv"),
+        ("Activation", "ReLU"),
+        ("Forward weights", "uniform"),
+        ("Feedback weights", "uniform"),
+        ("Optimizer", "RMSprop"),
+        ("Learning rate", "0.001"),
+        ("Batch size", "64"),
+    ):
+        visitor.choose(label, choice)
+    for label, value in (("Epochs", "2"), ("Seed", "3")):
+        field = visitor.page.get_by_label(label, exact=True)
+        field.fill(value)
+        field.press("Enter")
+    visitor.page.get_by_text("10 outputs", exact=True).wait_for()
+    visitor.page.get_by_text("16 of 3×3").wait_for()
+    visitor.page.locator(".speed select").select_option("full speed")
+    for method in ("BP", "DFA", "mDFA"):
+        visitor.press(method)
+    for level in ("One example", "Mini-batch", "Unit errors"):
+        visitor.press(level)
+    visitor.press("Dark")
+    visitor.page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
+    visitor.press("New seed")
+    visitor.press("▶ Start")
+    visitor.state("Finished")
+    visitor.shows(re.compile("Test accuracy"))
+
+
+def test_a_bad_value_is_answered_in_the_page_and_training_goes_on(visitor: Visitor) -> None:
+    visitor.press("▶ Start")
+    visitor.state("Running")
+    field = visitor.page.get_by_label("Epochs", exact=True)
+    field.fill("0")
+    field.press("Enter")
+    visitor.shows(re.compile("The epochs is 0: give an integer of at least 1"))
+    visitor.state("Running")
+    epoch = visitor.epoch()
+    visitor.page.wait_for_function(
+        "epoch => parseInt([...document.querySelectorAll('*')].map(e => e.shadowRoot?.querySelector('.numbers b'))"
+        ".find(e => e)?.innerText) > epoch",
+        arg=epoch,
+    )
+
+
+def test_leaving_the_page_ends_its_training(
+    visitor: Visitor, trainers: Callable[[], int], wait_until: Callable[..., None]
+) -> None:
+    wait_until(lambda: trainers() == 0, "the end of earlier pages' trainers")
+    visitor.press("▶ Start")
+    visitor.state("Running")
+    assert trainers() == 1
+    visitor.page.goto("about:blank")
+    wait_until(lambda: trainers() == 0, "the end of the trainer")
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_is_wider_than_the_window(browser: Browser, address: str, width: int) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 720}, color_scheme="dark")
+    try:
+        visitor = Visitor(context.new_page(), address)
+        visitor.press("▶ Start")
+        visitor.shows("100 % of the unit error signals have the true sign.")
+        assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width
+        assert visitor.page.evaluate("document.documentElement.dataset.theme") == "dark"
+        assert visitor.errors == []
+    finally:
+        context.close()

@@ -1,0 +1,306 @@
+"""The trainer beside the event loop, without a page."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app import session
+from app.limits import Limits
+from app.session import SPEEDS, Facts, State, Status, Trainer, Update
+from app.sharing import Memory, Places
+from mdfa_core import Experiment
+from mdfa_core.data import DATASETS
+from mdfa_core.data.digits import Digits
+from mdfa_core.errors import DataError, InvalidValue
+from mdfa_core.events import Evaluated, Event, Finished, Probed, Progress, Started
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = Experiment(network="fc:8,8", batch_size=64, epochs=2000, learning_rate=0.01)
+
+
+class Watched:
+    """A trainer with a page that takes everything and remembers it."""
+
+    def __init__(self, wait_until: Callable[..., None], **shared: object) -> None:
+        self._wait_until = wait_until
+        self._lock = threading.Lock()
+        self.updates: list[Update] = []
+        self.trainer = Trainer(self._take, **shared)  # type: ignore[arg-type]
+        self.trainer.set_speed(SPEEDS["max"])
+
+    def _take(self) -> None:
+        with self._lock:
+            self.updates.extend(self.trainer.take())
+
+    @property
+    def states(self) -> list[State]:
+        return [update.what.state for update in list(self.updates) if isinstance(update.what, Status)]
+
+    @property
+    def message(self) -> str:
+        return [update.what.message for update in self.updates if isinstance(update.what, Status)][-1]
+
+    def events(self, kind: type[Event], run: int | None = None) -> list[Event]:
+        return [u.what for u in list(self.updates) if isinstance(u.what, kind) and run in (None, u.run)]
+
+    def until(self, state: State) -> None:
+        self._wait_until(lambda: bool(self.states) and self.states[-1] is state, f"state {state}")
+
+    def at_rest(self) -> None:
+        self._wait_until(lambda: self.trainer._thread is None, "the end of the thread")
+
+
+@pytest.fixture
+def watched(wait_until: Callable[..., None]) -> Iterator[Watched]:
+    made = Watched(wait_until, places=Places(1), memory=Memory(2**30))
+    yield made
+    made.trainer.close()
+    assert made.trainer.join(30)
+
+
+def test_prepares_without_training(watched: Watched) -> None:
+    number = watched.trainer.prepare(SMALL)
+    watched.until(State.IDLE)
+    (facts,) = (update.what for update in watched.updates if isinstance(update.what, Facts))
+    assert facts.class_names == ("2", "8")
+    assert [len(pictures) for pictures in facts.pictures] == [4, 4]
+    assert facts.steps_per_epoch == 3
+    assert watched.states == [State.PREPARING, State.IDLE]
+    assert {update.run for update in watched.updates} == {number}
+    assert not watched.events(Event)
+    watched.at_rest()
+
+
+def test_starts_pauses_goes_on_and_finishes(watched: Watched) -> None:
+    watched.trainer.prepare(SMALL.replace(epochs=300), start=True)
+    watched.until(State.RUNNING)
+    watched.trainer.pause()
+    watched.until(State.PAUSED)
+    watched.at_rest()
+    stopped_at = max(event.step for event in watched.events(Event))
+    watched.trainer.start()
+    watched.until(State.FINISHED)
+    assert len(watched.events(Started)) == 1
+    (finished,) = watched.events(Finished)
+    assert finished.step == 900 > stopped_at
+    assert [e.epoch for e in watched.events(Evaluated)] == list(range(1, 301)), "no event is lost or told twice"
+    assert watched.events(Progress)
+    assert watched.events(Probed)
+    watched.at_rest()
+
+
+def test_steps_one_mini_batch(watched: Watched) -> None:
+    watched.trainer.prepare(SMALL)
+    for step in (1, 2, 3):
+        watched.trainer.step()
+        watched.at_rest()
+        assert [event.step for event in watched.events(Progress)][-1] == step
+        assert [event.step for event in watched.events(Probed)][-1] == step
+        assert watched.states[-1] is State.PAUSED
+
+
+def test_stepping_to_the_end_finishes(watched: Watched) -> None:
+    watched.trainer.prepare(SMALL.replace(epochs=1))
+    watched.trainer.step(3)
+    watched.until(State.FINISHED)
+    assert len(watched.events(Finished)) == 1
+
+
+def test_a_new_run_replaces_the_old_one_and_repeats_it(watched: Watched) -> None:
+    runs = []
+    for _ in range(2):
+        runs.append(watched.trainer.prepare(SMALL))
+        watched.trainer.step(5)
+        watched.at_rest()
+    first, second = ([dataclasses.astuple(e) for e in watched.events(Progress, run)] for run in runs)
+    assert first == second
+    assert len(first) == 5
+
+
+def test_nothing_of_an_old_run_is_told_after_the_new_one_was_asked_for(watched: Watched) -> None:
+    watched.trainer.prepare(SMALL, start=True)
+    watched.until(State.RUNNING)
+    number = watched.trainer.prepare(SMALL.replace(method="fa"), start=True)
+    watched._wait_until(lambda: bool(watched.events(Progress, number)), "progress of the new run")
+    runs = [update.run for update in watched.updates]
+    assert set(runs[runs.index(number) :]) == {number}
+
+
+def test_pausing_what_has_not_begun_leaves_it_ready(watched: Watched) -> None:
+    watched.trainer.prepare(SMALL, start=True)
+    watched.trainer.pause()
+    watched.at_rest()
+    assert watched.states[-1] in (State.IDLE, State.PAUSED)
+
+
+def test_learning_rate_changes_as_it_runs(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+    monkeypatch.setattr(session.Run, "set_learning_rate", lambda run, rate: rates.append(rate))
+    watched.trainer.prepare(SMALL)
+    watched.trainer.step(2)
+    watched.at_rest()
+    run = watched.trainer._run
+    assert run is not None
+    watched.trainer.set_learning_rate(0.5)
+    watched.trainer.step()
+    watched.at_rest()
+    assert watched.trainer._run is run
+    assert rates == [0.5]
+    assert run.step == 3
+    with pytest.raises(InvalidValue, match="learning rate"):
+        watched.trainer.set_learning_rate(-1)
+
+
+def test_speed_bounds_the_steps_and_changes_as_it_runs(watched: Watched) -> None:
+    watched.trainer.set_speed(SPEEDS["slow"])
+    watched.trainer.prepare(SMALL.replace(epochs=100), start=True)
+    watched._wait_until(lambda: len(watched.events(Progress)) >= 3, "three mini-batches")
+    slow = watched.events(Progress)
+    assert [event.step for event in slow][:3] == [1, 2, 3], "slow shows every mini-batch"
+    watched.trainer.set_speed(SPEEDS["max"])  # 300 mini-batches would take over a minute
+    watched.until(State.FINISHED)
+    assert len(watched.events(Started)) == 1
+
+
+def test_divergence_is_a_state_of_its_own(watched: Watched) -> None:
+    huge = SMALL.replace(activation="relu", forward_init="normal:10", learning_rate=1e30, method="bp")
+    watched.trainer.prepare(huge, start=True)
+    watched.until(State.DIVERGED)
+    watched.at_rest()
+
+
+def test_an_error_becomes_a_failed_state_with_its_sentence(watched: Watched) -> None:
+    watched.trainer.prepare(SMALL.replace(batch_size=500), start=True)
+    watched.until(State.FAILED)
+    assert "the batch size is 500, but a task has only" in watched.message
+    watched.at_rest()
+    watched.trainer.prepare(SMALL)  # and the session lives on
+    watched.until(State.IDLE)
+
+
+def test_an_unexpected_error_becomes_a_failed_state(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_args: object, **_kwargs: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(session, "Run", broken)
+    watched.trainer.prepare(SMALL, start=True)
+    watched.until(State.FAILED)
+    assert "ZeroDivisionError" in watched.message
+    assert watched.trainer._memory.taken == 0
+    watched.at_rest()
+
+
+def test_closing_ends_the_thread_and_gives_everything_back(watched: Watched, trainers: Callable[[], int]) -> None:
+    before = trainers()
+    watched.trainer.prepare(SMALL, start=True)
+    watched.until(State.RUNNING)
+    assert trainers() == before + 1
+    assert watched.trainer._memory.taken > 0
+    watched.trainer.close()
+    assert watched.trainer.join(30)
+    assert trainers() == before
+    assert watched.trainer._memory.taken == 0
+    watched.trainer.start()  # of no effect any more
+    assert trainers() == before
+
+
+def test_an_interpreter_that_ends_while_training_ends_cleanly() -> None:
+    program = (
+        "import time; from app.session import SPEEDS, Trainer; from mdfa_core import Experiment\n"
+        "trainer = Trainer(lambda: trainer.take()); trainer.set_speed(SPEEDS['max'])\n"
+        "trainer.prepare(Experiment(epochs=2000), start=True)\n"
+        "while trainer._run is None or trainer._run.step < 5: time.sleep(0.01)\n"
+    )
+    outcome = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+
+
+def test_closing_wakes_a_slow_thread_and_one_whose_page_takes_nothing(trainers: Callable[[], int]) -> None:
+    before = trainers()
+    trainer = Trainer(lambda: None, places=Places(1), memory=Memory(2**30))
+    trainer.set_speed(SPEEDS["max"])
+    trainer.prepare(SMALL, start=True)
+    trainer.close()
+    assert trainer.join(30)
+    assert trainers() == before
+
+
+def test_who_finds_no_place_is_queued_and_served_in_order(wait_until: Callable[..., None]) -> None:
+    places = Places(1)
+    first, second, third = (Watched(wait_until, places=places, memory=Memory(2**30)) for _ in range(3))
+    try:
+        first.trainer.prepare(SMALL, start=True)
+        first.until(State.RUNNING)
+        second.trainer.prepare(SMALL, start=True)
+        second.until(State.QUEUED)
+        assert "You are next" in second.message
+        third.trainer.prepare(SMALL, start=True)
+        third.until(State.QUEUED)
+        assert "1 before you" in third.message
+        second.trainer.pause()
+        second.until(State.PAUSED)
+        wait_until(lambda: "next" in third.message, "the queue's advance")
+        first.trainer.close()
+        third.until(State.RUNNING)
+    finally:
+        for one in (first, second, third):
+            one.trainer.close()
+            assert one.trainer.join(30)
+    assert places._free == 1
+    assert places.waiting == 0
+
+
+def test_a_long_turn_ends_when_others_wait(wait_until: Callable[..., None]) -> None:
+    places, limits = Places(1), Limits(turn_seconds=0.2)
+    both = [Watched(wait_until, places=places, memory=Memory(2**30), limits=limits) for _ in range(2)]
+    try:
+        for one in both:
+            one.trainer.prepare(SMALL, start=True)
+        for one in both:
+            wait_until(lambda one=one: one.states.count(State.RUNNING) >= 2, "a second turn")
+    finally:
+        for one in both:
+            one.trainer.close()
+            assert one.trainer.join(30)
+
+
+def test_memory_that_others_hold_is_refused(wait_until: Callable[..., None]) -> None:
+    memory = Memory(10)
+    watched = Watched(wait_until, places=Places(1), memory=memory)
+    watched.trainer.prepare(SMALL)
+    watched.until(State.FAILED)
+    assert "memory" in watched.message
+    assert memory.taken == 0
+
+
+def test_nothing_is_fetched_before_start(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = []
+
+    def fetch(*_args: object, **_kwargs: object) -> None:
+        fetched.append(1)
+        raise DataError("there is no way to fetch it here: try later")
+
+    remote = dataclasses.replace(Digits(), title="Remote digits", bundled=False)
+    monkeypatch.setattr(Digits, "fetch", fetch)
+    DATASETS.add("remote", remote)
+    try:
+        assert "Remote digits is not on this server yet" in str(session.absent("remote"))
+        watched.trainer.prepare(SMALL.replace(data="remote"))
+        watched.until(State.IDLE)
+        assert "Remote digits is not on this server yet" in watched.message
+        watched.at_rest()
+        assert not fetched
+        watched.trainer.start()
+        watched.until(State.FAILED)
+        assert fetched
+        assert any("Fetching Remote digits" in u.what.message for u in watched.updates if isinstance(u.what, Status))
+        assert "there is no way to fetch it here" in watched.message
+    finally:
+        DATASETS.remove("remote")
