@@ -306,7 +306,7 @@ class Run:
 
     def _report(self) -> None:
         loss = (self._loss_sum / self._examples).tolist()
-        accuracy = (self._correct / self._examples).tolist()
+        accuracy = (self._correct.double() / self._examples).tolist()
         self._note_divergence(loss)
         self._pending.append(
             Progress(step=self.step, epoch=self.epoch, loss=self._of_living(loss), accuracy=self._of_living(accuracy))
