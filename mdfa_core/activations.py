@@ -26,11 +26,23 @@ class Activation:
     function: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor, Tensor], Tensor]
     from_output: bool
+    function_: Callable[[Tensor], Tensor] | None = None
+    """`function` in place, if there is such: memory that is still in the cache is written again instead of new."""
+    backward_: Callable[[Tensor, Tensor], Tensor] | None = None
+    """`backward` that overwrites the error, likewise."""
     onednn: tuple[str, tuple[float, ...]] | None = None
     """Name and numbers of oneDNN's equal post-operation; only of use with `from_output`."""
     monotone: bool = True
     """Whether f′ ≥ 0 everywhere: one of Theorem 2's premises."""
     largest_derivative: float = 1.0
+
+    def applied_(self, a: Tensor) -> Tensor:
+        """f(a), in a's place where that can be done."""
+        return self.function(a) if self.function_ is None else self.function_(a)
+
+    def chained_(self, error: Tensor, saved: Tensor) -> Tensor:
+        """`backward`, in the error's place where that can be done."""
+        return self.backward(error, saved) if self.backward_ is None else self.backward_(error, saved)
 
     def derivative(self, saved: Tensor) -> Tensor:
         """f′(a), element by element, from what `backward` reads."""
@@ -45,6 +57,8 @@ ACTIVATIONS.add(
         function=torch.tanh,
         backward=torch.ops.aten.tanh_backward,  # ε (1 − h²) in one pass
         from_output=True,
+        function_=torch.tanh_,
+        backward_=lambda error, h: torch.ops.aten.tanh_backward.grad_input(error, h, grad_input=error),
         onednn=("tanh", ()),
     ),
 )
@@ -65,6 +79,7 @@ ACTIVATIONS.add(
         function=lambda a: a.clamp(-1.0, 1.0),  # equation (15)
         backward=lambda error, h: torch.ops.aten.hardtanh_backward(error, h, -1.0, 1.0),  # f′ = 1 inside (−1, 1)
         from_output=True,
+        function_=lambda a: a.clamp_(-1.0, 1.0),
         onednn=("hardtanh", (-1.0, 1.0)),
     ),
 )
@@ -75,6 +90,7 @@ ACTIVATIONS.add(
         function=torch.sigmoid,
         backward=torch.ops.aten.sigmoid_backward,  # ε h (1 − h)
         from_output=True,
+        function_=torch.sigmoid_,
         onednn=("sigmoid", ()),
         largest_derivative=0.25,
     ),

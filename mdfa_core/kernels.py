@@ -28,7 +28,8 @@ LARGE = 1 << 22
 GEMM_VARIABLE = "MDFA_GEMM"
 GEMMS = ("auto", "onednn", "addmm")
 
-_TILE = 1 << 19  # numbers of a weight update made at a time, so that it is applied while it is in the cache
+_TILE = 1 << 20  # numbers of a weight update made at a time, so that it is applied while it is in the cache
+_CHUNK = 1 << 18  # numbers of an error signal made at a time, likewise
 _STACK = 1 << 23  # numbers of a stack's weights up to which products of all replicas in one call are considered
 
 Index = tuple[int | slice, ...]
@@ -163,7 +164,7 @@ def _affine_one(x: Tensor, w: Tensor, b: Tensor, activation: Activation | None) 
 
 
 def _activated(a: Tensor, activation: Activation | None) -> Tensor:
-    return a if activation is None else activation.function(a)
+    return a if activation is None else activation.applied_(a)
 
 
 def _affine_grouped(x_RNI: Tensor, w_ROI: Tensor, b_RO: Tensor) -> Tensor:
@@ -276,6 +277,21 @@ def spread(error_RNC: Tensor, feedback: Tensor, precision: Precision) -> Tensor:
         return product(error_RNC, feedback, precision)
     last = feedback.permute(0, 1, 3, 4, 2)  # a view of channels-last numbers
     return product(error_RNC, last.flatten(2), precision).unflatten(2, last.shape[2:]).permute(0, 1, 4, 2, 3)
+
+
+def spread_through(
+    error_RNC: Tensor, feedback: Tensor, saved: Tensor, activation: Activation, precision: Precision
+) -> Tensor:
+    """(e B) ⊙ f′(a), [R, N, *units], example by example where all of e B would not stay in the cache."""
+    examples = saved.shape[1]
+    chunk = max(1, _CHUNK * examples // saved.numel())
+    if chunk >= examples or saved.device.type != "cpu":
+        return activation.chained_(spread(error_RNC, feedback, precision), saved)
+    delta = torch.empty_like(saved)
+    for start in range(0, examples, chunk):
+        part = slice(start, start + chunk)
+        delta[:, part] = activation.chained_(spread(error_RNC[:, part], feedback, precision), saved[:, part])
+    return delta
 
 
 # ------------------------------------------------------------------------------------------------------- convolutions

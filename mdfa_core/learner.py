@@ -58,7 +58,7 @@ class Batch:
     def signals(self) -> Signals:
         """Every layer's error as the method delivers it to all replicas."""
         signals = [signals for _, signals in self.replicas]
-        return Signals(_joined([s.errors for s in signals]), _joined([s.deltas for s in signals]))
+        return Signals(lambda: _joined([s.errors for s in signals]), _joined([s.deltas for s in signals]))
 
 
 class Learner:
@@ -128,17 +128,7 @@ class Learner:
         """
         if self.together(inputs, labels_RN):
             return Batch([self._observed(self.parameters, self.feedback, kernels.aligned(inputs), labels_RN)])
-        return Batch(
-            [
-                self._observed(
-                    self.parameters.replica(r),
-                    [kernels.replica(b, r) for b in self.feedback],
-                    kernels.replica(inputs, r),
-                    kernels.replica(labels_RN, r),
-                )
-                for r in range(self.replicas)
-            ]
-        )
+        return Batch([self._observed_alone(r, inputs, labels_RN) for r in range(self.replicas)])
 
     def updates(self, batch: Batch) -> Parameters:
         """What the method puts in place of the mean gradient ∂L/∂θ, shaped like the parameters (BP: the gradient)."""
@@ -155,10 +145,17 @@ class Learner:
             self._learned(self.descent.replica(r), self.parameters.replica(r), trace, signals)
 
     def step(self, inputs: Tensor, labels_RN: Tensor) -> Batch:
-        """`observe` and `learn`."""
-        batch = self.observe(inputs, labels_RN)
-        self.learn(batch)
-        return batch
+        """`observe` and `learn`; replicas that take turns do both in one turn, while their weights are in the cache."""
+        if self.together(inputs, labels_RN):
+            batch = self.observe(inputs, labels_RN)
+            self.learn(batch)
+            return batch
+        self.descent.step += 1
+        parts = []
+        for r in range(self.replicas):
+            parts.append(self._observed_alone(r, inputs, labels_RN))
+            self._learned(self.descent.replica(r), self.parameters.replica(r), *parts[-1])
+        return Batch(parts)
 
     def score(self, batch: Batch, labels_RN: Tensor) -> Score:
         """Loss and right predictions of a batch."""
@@ -228,6 +225,14 @@ class Learner:
                 + [slot for slots in trial.descent.slots for slot in slots]
             )
         return all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+    def _observed_alone(self, r: int, inputs: Tensor, labels_RN: Tensor) -> tuple[Trace, Signals]:
+        return self._observed(
+            self.parameters.replica(r),
+            [kernels.replica(b, r) for b in self.feedback],
+            kernels.replica(inputs, r),
+            kernels.replica(labels_RN, r),
+        )
 
     def _observed(
         self, parameters: Parameters, feedback: Sequence[Tensor], inputs: Tensor, labels_RN: Tensor

@@ -8,9 +8,10 @@ Axes: R replica, N example; a layer's units keep the layer's own shape. Feedback
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,17 +26,23 @@ from mdfa_core.registry import Table
 from mdfa_core.rng import torch_generator
 
 
-@dataclass(frozen=True)
 class Signals:
     """The error of every layer as one method delivers it.
 
-    Attributes:
-        errors: per hidden layer ε_l (for BP: ∂L/∂h_l), [R, N, *output_shape].
+    Args:
+        errors: per hidden layer ε_l (for BP: ∂L/∂h_l), [R, N, *output_shape], or a function that makes them: learning
+            needs only δ, so a transport may leave ε to those who ask for it.
         deltas: per layer δ_l = ε_l ⊙ f′(a_l) (for BP: ∂L/∂a_l); the last one is the output error e.
     """
 
-    errors: tuple[Tensor, ...]
-    deltas: tuple[Tensor, ...]
+    def __init__(self, errors: Sequence[Tensor] | Callable[[], Sequence[Tensor]], deltas: Sequence[Tensor]) -> None:
+        self._errors = errors
+        self.deltas = tuple(deltas)
+
+    @functools.cached_property
+    def errors(self) -> tuple[Tensor, ...]:
+        """ε_l of every hidden layer."""
+        return tuple(self._errors() if callable(self._errors) else self._errors)
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ class Chain(Transport):
             epsilon = epsilon.reshape(*epsilon.shape[:2], *network.hidden[below].output_shape)
             errors.append(epsilon)
             deltas.append(network.activation.backward(epsilon, trace.saved[below]))
-        return Signals(tuple(reversed(errors)), tuple(reversed(deltas)))
+        return Signals(errors[::-1], deltas[::-1])
 
 
 class Direct(Transport):
@@ -104,12 +111,11 @@ class Direct(Transport):
     def signals(
         self, network: Network, parameters: Parameters, feedback: Sequence[Tensor], trace: Trace, error: Tensor
     ) -> Signals:
-        errors, deltas = [], []
-        for b, saved in zip(feedback, trace.saved, strict=True):
-            epsilon = kernels.spread(error, b, network.precision)
-            errors.append(epsilon)
-            deltas.append(network.activation.backward(epsilon, saved))
-        return Signals(tuple(errors), (*deltas, error))
+        deltas = [
+            kernels.spread_through(error, b, saved, network.activation, network.precision)
+            for b, saved in zip(feedback, trace.saved, strict=True)
+        ]
+        return Signals(lambda: [kernels.spread(error, b, network.precision) for b in feedback], (*deltas, error))
 
 
 @dataclass(frozen=True)

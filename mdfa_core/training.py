@@ -262,15 +262,17 @@ class Run:
         epoch_ends = self.step % self.steps_per_epoch == 0
         run_ends = self.step == self.steps
         inputs, labels = self.batch(self.step)
-        batch = self.learner.observe(inputs, labels)
         if probe_clock.due(self.step, self.epoch, epoch_ends=epoch_ends, run_ends=run_ends):
+            batch = self.learner.observe(inputs, labels)
             measured = self.learner.measure(batch)
             self._pending.append(
                 Probed(
                     step=self.step, epoch=self.epoch, **{f.name: getattr(measured, f.name) for f in fields(measured)}
                 )
             )
-        self.learner.learn(batch)
+            self.learner.learn(batch)
+        else:
+            batch = self.learner.step(inputs, labels)
         self._count(batch, labels)
         if self.device.type == "cpu":  # elsewhere a look at the loss would wait for the device: only with a report
             self._note_divergence(self._loss_sum.tolist())

@@ -176,6 +176,7 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
     "save into a missing folder": (["train", *SMALL, "--save", "no/run.pt"], ["the folder no does not exist"]),
     "save into a folder": (["train", *SMALL, "--save", "."], ["is a folder"]),
     "resume a missing file": (["train", "--resume", "none.pt"], ["there is no checkpoint none.pt"]),
+    "resume a name with a line break": (["train", "--resume", "a\nb.pt"], ["there is no checkpoint a b.pt"]),
     "resume a folder": (["train", "--resume", "."], ["is a folder"]),
     "check unknown data": (["data", "check", "cifar"], ["unknown data set 'cifar'", *DATASETS]),
     "fetch unknown data": (["data", "fetch", "cifar"], ["unknown data set 'cifar'"]),

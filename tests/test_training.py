@@ -169,9 +169,9 @@ def test_another_seed_makes_another_run_of_the_same_task(method: str, network: s
 
 
 def test_another_task_seed_makes_another_task() -> None:
-    tasks = {_trained(SMALL.replace(epochs=1, task_seed=seed))[0].tasks for seed in range(4)}  # type: ignore[attr-defined]
+    started = [_of(Started, _trained(SMALL.replace(epochs=1, task_seed=seed)))[0] for seed in range(4)]
 
-    assert len(tasks) == 4
+    assert len({event.tasks for event in started}) == 4
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -224,6 +224,7 @@ def _column(event: Event, replica: int) -> Any:
 
 VARIED = {
     "seeds and tasks": [{"seed": 0}, {"seed": 1}, {"seed": 4}],
+    "tasks of one size": [{"seed": 2}, {"seed": 3}],
     "one task": [{"seed": 3, "task_seed": 1}, {"seed": 5, "task_seed": 1}],
     "one batch, other rates and starts": [
         {"learning_rate": 0.001},

@@ -1,0 +1,8 @@
+"""The benchmark: this project beside what a user would run instead, on the same machine in the same run."""
+
+from mdfa_core.bench.profiling import profile
+from mdfa_core.bench.report import document, profile_table, table
+from mdfa_core.bench.rows import ROWS, measure
+from mdfa_core.bench.settings import Settings
+
+__all__ = ["ROWS", "Settings", "document", "measure", "profile", "profile_table", "table"]

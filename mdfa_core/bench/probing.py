@@ -1,0 +1,87 @@
+"""What a live probe costs: the throughput of two equal runs in turn, one with a probe at 10 Hz and one without."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mdfa_core.events import Event, Probed
+from mdfa_core.experiment import Experiment
+from mdfa_core.training import Every, Run
+
+HERTZ = 10
+
+_ENDLESS = 10**6  # epochs: the benchmark ends first
+_IMAGES = 500  # of each class, as in CIFAR-100
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Steps a second in each round, and how often the probe looked.
+
+    Attributes:
+        without: steps a second of the run without a probe, one value a round.
+        probed: those of the run with it.
+        probes: probes a second in all rounds together.
+    """
+
+    without: tuple[float, ...]
+    probed: tuple[float, ...]
+    probes: float
+
+
+def throughput(experiment: Experiment, data_dir: str | None, *, rounds: int, seconds: float) -> Throughput:
+    """Advance both runs in turn for `seconds`, so many rounds."""
+    experiment = experiment.replace(epochs=_ENDLESS)
+    runs = [_Advancing(experiment, data_dir, probe) for probe in (None, Every(seconds=1 / HERTZ))]
+    for run in runs:
+        run.advance(min(seconds, 0.3))
+        run.probes, run.seconds = 0, 0.0
+    rates: list[list[float]] = [[], []]
+    for _ in range(rounds):
+        for run, values in zip(runs, rates, strict=True):
+            values.append(run.advance(seconds))
+    return Throughput(tuple(rates[0]), tuple(rates[1]), runs[1].probes / runs[1].seconds)
+
+
+class _Advancing:
+    """A run and the events it is in the middle of."""
+
+    def __init__(self, experiment: Experiment, data_dir: str | None, probe: Every | None) -> None:
+        self.run = Run(experiment, device="cpu", data_dir=data_dir)
+        self.events: Iterator[Event] = self.run.events(progress=Every(seconds=0.05), probe=probe)
+        self.probes = 0
+        self.seconds = 0.0
+
+    def advance(self, seconds: float) -> float:
+        """Go on for so long; steps a second."""
+        first, start = self.run.step, time.perf_counter()
+        for event in self.events:
+            self.probes += isinstance(event, Probed)
+            if time.perf_counter() - start >= seconds:
+                break
+        elapsed = time.perf_counter() - start
+        self.seconds += elapsed
+        return (self.run.step - first) / elapsed
+
+
+@contextmanager
+def noise_folder() -> Iterator[str]:
+    """A folder of random images in two classes, as many as a task of two CIFAR-100 classes has."""
+    numbers = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory(prefix="mdfa-bench-") as root:
+        for part, count in (("train", _IMAGES), ("val", 10)):
+            for name in ("a", "b"):
+                folder = Path(root, part, name)
+                folder.mkdir(parents=True)
+                for number in range(count):
+                    pixels = numbers.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                    Image.fromarray(pixels).save(folder / f"{number:03d}.bmp")
+        yield root

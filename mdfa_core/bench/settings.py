@@ -1,0 +1,79 @@
+"""How a benchmark is run: threads, precision, patience."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+
+from mdfa_core import devices
+from mdfa_core.errors import DeviceError, InvalidValue
+from mdfa_core.kernels import Precision, precision_named
+
+
+def cores() -> int:
+    """CPU cores this program may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How the rows are measured.
+
+    Attributes:
+        threads: CPU threads; the aims are stated for two.
+        precision: name of this project's precision; what it is compared with stays at float32.
+        device: where; only the CPU is measured here.
+        quick: whether a few blocks are enough, to see that everything runs.
+
+    Raises:
+        InvalidValue: there are not that many cores.
+        DeviceError: the device is not here, or is not the CPU.
+        UnknownName: there is no such precision.
+    """
+
+    threads: int = field(default_factory=lambda: min(2, cores()))
+    precision: str = "float32"
+    device: str = "cpu"
+    quick: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.threads, int) or isinstance(self.threads, bool) or not 1 <= self.threads <= cores():
+            raise InvalidValue(
+                f"{self.threads} threads were asked for, but this machine has {cores()} cores: "
+                f"give a number from 1 to {cores()}"
+            )
+        precision_named(self.precision)
+        device = devices.resolve(self.device)
+        if device.type != "cpu":
+            raise DeviceError(f"the benchmark measures the CPU, not {device}: run python benchmarks/gpu.py for a GPU")
+
+    @property
+    def numbers(self) -> Precision:
+        """The precision itself."""
+        return precision_named(self.precision)
+
+    @property
+    def rounds(self) -> int:
+        """Blocks of every variant."""
+        return 2 if self.quick else 25
+
+    @property
+    def seconds(self) -> float:
+        """What a block of steps should take."""
+        return 0.002 if self.quick else 0.05
+
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """PyTorch uses this many threads."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
