@@ -26,6 +26,7 @@ from mdfa_core import DATASETS, Every, Experiment, MdfaError, Run
 from mdfa_core.data.places import find_place
 from mdfa_core.errors import InvalidValue
 from mdfa_core.events import Diverged, Event, Progress
+from mdfa_core.probes import LIVE
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ DEVICE = "cpu"
 PROBE = Every(seconds=0.2)
 """A measurement costs a few steps: not more often than anyone can see."""
 
+_EXACT = 200_000  # parameters up to which a measurement looks at the whole net
 _PICTURED_CLASSES = 10
 _PICTURES = 4  # of each class
 _OUTBOX = 2000  # updates that may wait for a page that is slow
@@ -360,8 +362,9 @@ class Trainer:
             speed = self._speed
             pace = _Pace(speed, run.step)
             progress, probe = (speed.progress, PROBE) if steps is None else (Every(steps=1), Every(steps=1))
+            sample = LIVE if run.network.parameter_count > _EXACT else None
             self._apply_rate(run)
-            for event in run.events(progress=progress, probe=probe, steps=steps):
+            for event in run.events(progress=progress, probe=probe, sample=sample, steps=steps):
                 # At full speed what happens between two reports is told with the second.
                 self._say(number, event, now=speed.steps_per_second is not None or isinstance(event, Progress))
                 diverged |= isinstance(event, Diverged)

@@ -161,14 +161,17 @@ class Learner:
         """Loss and right predictions of a batch."""
         return self._scored([trace.logits_RNC for trace, _ in batch.replicas], labels_RN)
 
-    def measure(self, batch: Batch) -> probes.Measurement:
-        """How far a batch's errors and updates agree with the true gradient (before `learn`); nothing changes."""
+    def measure(self, batch: Batch, sample: probes.Sample | None = None) -> probes.Measurement:
+        """How far a batch's errors and updates agree with the true gradient (before `learn`); nothing changes.
+
+        A `sample` measures a part of the net instead of all of it.
+        """
         if self.parameters.weights[0].device.type != "cpu":
-            return probes.measure(self.network, self.parameters, batch.trace, batch.signals)
+            return probes.measure(self.network, self.parameters, batch.trace, batch.signals, sample)
         parts = batch.replicas if len(batch.replicas) > 1 else _taken_apart(*batch.replicas[0])
         return probes.together(
             [
-                probes.measure(self.network, self.parameters.replica(r), trace, signals)
+                probes.measure(self.network, self.parameters.replica(r), trace, signals, sample)
                 for r, (trace, signals) in enumerate(parts)
             ]
         )

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mdfa_core import kernels
 from mdfa_core.events import Agreement
 from mdfa_core.methods import Chain, Signals
 from mdfa_core.networks import DenseLayer, Layer, Network, Parameters, Trace
@@ -31,6 +32,23 @@ _CHUNK = 1 << 24  # numbers held at a time where single-example updates have to 
 _TRUE_GRADIENT = Chain(fixed=False)
 
 Values = tuple[float | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A part of a net to measure instead of all of it, spread evenly: an exact measurement costs many steps.
+
+    Attributes:
+        units: most units (of a convolution: filters) measured in each hidden layer, with all their weights.
+        examples: most examples of the mini-batch whose single-example updates are written out in convolutions.
+    """
+
+    units: int
+    examples: int
+
+
+LIVE = Sample(units=32, examples=4)
+"""For measuring several times a second."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +107,9 @@ def true_signals(network: Network, parameters: Parameters, trace: Trace, error: 
     return _TRUE_GRADIENT.signals(network, parameters, (), trace, error)
 
 
-def measure(network: Network, parameters: Parameters, trace: Trace, delivered: Signals) -> Measurement:
+def measure(
+    network: Network, parameters: Parameters, trace: Trace, delivered: Signals, sample: Sample | None = None
+) -> Measurement:
     """Compare what a method delivers with the true gradient on the same forward pass; nothing is changed.
 
     Args:
@@ -97,16 +117,23 @@ def measure(network: Network, parameters: Parameters, trace: Trace, delivered: S
         parameters: its weights at that forward pass.
         trace: the forward pass.
         delivered: the method's signals from that trace.
+        sample: the part to measure; all of it if left out.
     """
     true = true_signals(network, parameters, trace, delivered.deltas[-1])
     layers = range(len(network.hidden))
+    saved_of_layers = trace.saved
+    examples: int | None = None
+    if sample is not None:
+        delivered, true = (_thinned_signals(signals, sample.units) for signals in (delivered, true))
+        saved_of_layers = tuple(_thinned(saved, 2, sample.units) for saved in trace.saved)
+        examples = sample.examples
     replicas = trace.logits_RNC.shape[0]
     updates = [_update_pairs(network.layers[n], trace.inputs[n], delivered.deltas[n], true.deltas[n]) for n in layers]
     return Measurement(
         unit=_agreement([sign_counts(delivered.errors[n], true.errors[n]) for n in layers], replicas),
         example=_agreement(
             [
-                example_sign_counts(network.layers[n], trace.inputs[n], delivered.deltas[n], true.deltas[n])
+                example_sign_counts(network.layers[n], trace.inputs[n], delivered.deltas[n], true.deltas[n], examples)
                 for n in layers
             ],
             replicas,
@@ -115,7 +142,7 @@ def measure(network: Network, parameters: Parameters, trace: Trace, delivered: S
         angle=tuple(angle(updates[n]) for n in layers),
         angle_overall=angle([pair for pairs in updates for pair in pairs]) if updates else (None,) * replicas,
         norm_ratio=tuple(norm_ratio(updates[n]) for n in layers),
-        saturation=tuple(_saturation(network, saved) for saved in trace.saved),
+        saturation=tuple(_saturation(network, saved) for saved in saved_of_layers),
     )
 
 
@@ -127,11 +154,14 @@ def sign_counts(delivered: Tensor, true: Tensor) -> SignCounts:
     return SignCounts(agree, agree + (sign == -1).sum(axes), true[0].numel())
 
 
-def example_sign_counts(layer: Layer, x: Tensor, delivered: Tensor, true: Tensor) -> SignCounts:
+def example_sign_counts(
+    layer: Layer, x: Tensor, delivered: Tensor, true: Tensor, examples: int | None = None
+) -> SignCounts:
     """Sign counts over every weight's and bias's update by every single example, from a layer's input and its δ.
 
     In a dense layer example n's update of W_ji is δ_nj x_ni, so its sign agrees wherever δ_nj's does and x_ni ≠ 0: it
-    is counted without writing out N × O × I products. A convolution sums over positions and has to be written out.
+    is counted without writing out N × O × I products. A convolution sums over positions and has to be written out, for
+    at most so many `examples`.
     """
     if isinstance(layer, DenseLayer):
         inputs_RN = (x != 0).sum(2) + 1  # the bias sees a constant 1
@@ -142,6 +172,8 @@ def example_sign_counts(layer: Layer, x: Tensor, delivered: Tensor, true: Tensor
             ((agree_RN + disagree_RN) * inputs_RN).sum(1),
             x.shape[1] * (x.shape[2] + 1) * true.shape[2],
         )
+    if examples is not None:
+        x, delivered, true = (_thinned(tensor, 1, examples) for tensor in (x, delivered, true))
     return written_out_sign_counts(layer, x, delivered, true)
 
 
@@ -184,6 +216,20 @@ def norm_ratio(pairs: Sequence[tuple[Tensor, Tensor]]) -> Values:
     """‖a‖ ÷ ‖b‖ of two lists of [R, …] tensors, per replica; None where ‖b‖ is 0."""
     norm_a, norm_b = _norms([a for a, _ in pairs]), _norms([b for _, b in pairs])
     return _values(norm_a / norm_b, norm_b > 0)
+
+
+def _thinned(tensor: Tensor, axis: int, most: int) -> Tensor:
+    """At most so many entries along an axis, evenly spread."""
+    size = tensor.shape[axis]
+    if size <= most:
+        return tensor
+    chosen = torch.arange(most, device=tensor.device) * size // most
+    return kernels.laid_out(tensor.index_select(axis, chosen))
+
+
+def _thinned_signals(signals: Signals, units: int) -> Signals:
+    errors = [_thinned(error, 2, units) for error in signals.errors]
+    return Signals(errors, [*(_thinned(delta, 2, units) for delta in signals.deltas[:-1]), signals.deltas[-1]])
 
 
 def _update_pairs(layer: Layer, x: Tensor, delivered: Tensor, true: Tensor) -> list[tuple[Tensor, Tensor]]:

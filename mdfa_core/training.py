@@ -31,6 +31,7 @@ from mdfa_core.learner import Batch, Learner
 from mdfa_core.methods import METHODS
 from mdfa_core.networks import Network, Parameters, parse_architecture
 from mdfa_core.optimizers import OPTIMIZERS
+from mdfa_core.probes import Sample
 from mdfa_core.rng import torch_generator
 
 VARYING = frozenset(
@@ -211,7 +212,12 @@ class Run:
     # ---------------------------------------------------------------------------------------------- what it does
 
     def events(
-        self, *, progress: Every | None = None, probe: Every | None = None, steps: int | None = None
+        self,
+        *,
+        progress: Every | None = None,
+        probe: Every | None = None,
+        sample: Sample | None = None,
+        steps: int | None = None,
     ) -> Iterator[Event]:
         """Train, and say what happens.
 
@@ -222,6 +228,7 @@ class Run:
         Args:
             progress: how often to report running means; by default after every epoch.
             probe: how often to compare the method's errors with the true gradient; by default never.
+            sample: the part of the net a probe looks at; by default all of it, which costs a large net many steps.
             steps: pause after this many mini-batches.
         """
         if steps is not None and (not isinstance(steps, int) or isinstance(steps, bool) or steps < 1):
@@ -238,7 +245,7 @@ class Run:
                 yield self._pending.popleft()
             if self.finished or self.step >= last:
                 return
-            self._advance(progress_clock, probe_clock)
+            self._advance(progress_clock, probe_clock, sample)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Inputs [R or 1, N, …] and labels [R or 1, N] of mini-batch `step` (from 1)."""
@@ -256,7 +263,7 @@ class Run:
         labels = torch.stack([self.tasks[r].train.labels[index] for r, index in zip(rows, chosen, strict=True)])
         return self.network.inputs_from(images), labels
 
-    def _advance(self, progress_clock: _Clock, probe_clock: _Clock) -> None:
+    def _advance(self, progress_clock: _Clock, probe_clock: _Clock, sample: Sample | None) -> None:
         """One mini-batch, and every event that comes of it."""
         self.step += 1
         epoch_ends = self.step % self.steps_per_epoch == 0
@@ -264,7 +271,7 @@ class Run:
         inputs, labels = self.batch(self.step)
         if probe_clock.due(self.step, self.epoch, epoch_ends=epoch_ends, run_ends=run_ends):
             batch = self.learner.observe(inputs, labels)
-            measured = self.learner.measure(batch)
+            measured = self.learner.measure(batch, sample)
             self._pending.append(
                 Probed(
                     step=self.step, epoch=self.epoch, **{f.name: getattr(measured, f.name) for f in fields(measured)}
@@ -569,6 +576,7 @@ def train(
     data_dir: str | os.PathLike[str] | None = None,
     progress: Every | None = None,
     probe: Every | None = None,
+    sample: Sample | None = None,
 ) -> Iterator[Event]:
     """Train from the beginning to the end and yield what happens: `Run(…).events(…)`, see there.
 
@@ -578,7 +586,7 @@ def train(
         >>> finished.kind
         'finished'
     """
-    return Run(experiments, device=device, data_dir=data_dir).events(progress=progress, probe=probe)
+    return Run(experiments, device=device, data_dir=data_dir).events(progress=progress, probe=probe, sample=sample)
 
 
 def _shared_settings(experiments: Sequence[Experiment]) -> Experiment:

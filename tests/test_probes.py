@@ -408,3 +408,42 @@ def test_a_measurement_is_of_plain_numbers() -> None:
     assert all(
         type(value) is float for layer in (*found.angle, *found.norm_ratio, *found.saturation) for value in layer
     )
+
+
+# --------------------------------------------------------------------------------------------------------- in parts
+
+
+@pytest.mark.parametrize("architecture", ["fc:40,36", "conv:40/3/1,36/2/2"])
+def test_a_sample_is_the_measurement_of_the_units_it_names(architecture: str) -> None:
+    network = network_of(architecture)
+    learner = learner_of(network, "dfa")
+    batch = learner.observe(*batch_of(network, 6))
+    sample = probes.Sample(units=8, examples=6)
+    chosen = [[unit * size // 8 for unit in range(8)] for size in (40, 36)]
+
+    true = probes.true_signals(network, learner.parameters, batch.trace, batch.signals.deltas[-1])
+    found = learner.measure(batch, sample)
+
+    for layer, units in enumerate(chosen):
+        own, right = batch.signals.errors[layer][:, :, units], true.errors[layer][:, :, units]
+        defined = (own != 0) & (right != 0)  # a stride may leave the last row of units without an error
+        assert found.unit.layers[layer][0] == ((own > 0) == (right > 0))[defined].double().mean().item()
+        x = batch.trace.inputs[layer]
+        full = [network.layers[layer].update(x, signals.deltas[layer])[0] for signals in (batch.signals, true)]
+        bias = [signals.deltas[layer].flatten(3).sum((1, 3)) for signals in (batch.signals, true)] if (
+            "conv" in architecture
+        ) else [signals.deltas[layer].sum(1) for signals in (batch.signals, true)]  # fmt: skip
+        pairs = zip(
+            *([w[:, units].flatten(), b[:, units].flatten()] for w, b in zip(full, bias, strict=True)), strict=True
+        )
+        counts = [probes.sign_counts(a[None], b[None]) for a, b in pairs]
+        agree, defined = (sum(int(getattr(c, name)) for c in counts) for name in ("agree", "defined"))
+        assert found.batch.layers[layer][0] == pytest.approx(agree / defined)
+
+
+def test_a_sample_as_large_as_the_net_is_everything() -> None:
+    network = network_of("conv:4/3/1+fc:5")
+    learner = learner_of(network, "mdfa")
+    batch = learner.observe(*batch_of(network, 6))
+
+    assert learner.measure(batch, probes.Sample(units=5, examples=6)) == learner.measure(batch)
