@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,10 +21,11 @@ import click
 import torch
 from tqdm import tqdm
 
-from mdfa_core import data, events
+from mdfa_core import bench, data, events
 from mdfa_core.errors import InvalidValue, MdfaError
 from mdfa_core.events import Diverged, Evaluated, Event, Finished, Probed, Progress, Started
 from mdfa_core.experiment import Experiment
+from mdfa_core.kernels import GEMM_VARIABLE, PRECISIONS
 from mdfa_core.training import Every, Run
 
 _SAVE_SECONDS = 30.0  # between two savings of a running run
@@ -140,6 +142,8 @@ def train(
         save = save or resume
     else:
         run = Run(_experiments(config, given, replicas), device=device, data_dir=data_dir)
+    if run.finished:
+        click.echo(f"mdfa: the run in {resume} has ended at step {run.step}: there is nothing left to train", err=True)
     # Events often enough to notice Ctrl-C; seconds only move the reports, never the numbers learnt.
     stream = run.events(progress=Every(seconds=0.2), probe=None if probe is None else Every(seconds=probe))
     show = _JsonLines() if as_json else _Terminal(run)
@@ -319,6 +323,79 @@ def data_check(name: str, data_dir: str | None) -> None:
     """Read data set NAME whole and say what was found."""
     for line in data.check(name, data_dir):
         click.echo(line)
+
+
+# ---------------------------------------------------------------------------------------------------------- mdfa bench
+
+
+@cli.command(name="bench")
+@click.option("--only", multiple=True, metavar="ROW", help="measure this row; several: ROW,ROW,… or --only again")
+@click.option("--threads", type=int, help="CPU threads  [default: two, for which the aims are stated]")
+@click.option("--precision", default="float32", show_default=True, metavar="|".join(PRECISIONS), help="of this project")
+@click.option("--device", default="cpu", show_default=True, help="only cpu: benchmarks/gpu.py measures GPUs")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="write everything that was measured here")
+@click.option("--quick", is_flag=True, help="a few steps each, to see that everything runs")
+@click.option("--profile", is_flag=True, help="show where the time of a step goes instead (fc-mdfa-sgd, or --only)")
+def run_bench(
+    only: tuple[str, ...],
+    threads: int | None,
+    precision: str,
+    device: str,
+    json_file: Path | None,
+    quick: bool,
+    profile: bool,
+) -> None:
+    """Measure this project beside torch.nn with torch.optim, in about two minutes (docs/performance.md explains).
+
+    \b
+    Examples:
+      mdfa bench --json bench.json
+      mdfa bench --only fc-mdfa-sgd,fc-floor
+      MDFA_GEMM=addmm mdfa bench --only fc-mdfa-sgd
+      mdfa bench --profile --only conv-mdfa-sgd
+    """  # noqa: D301 - click reads the \b
+    settings = bench.Settings(
+        precision=precision, device=device, quick=quick, **({} if threads is None else {"threads": threads})
+    )
+    names = list(dict.fromkeys(name.strip() for text in only for name in text.split(",")))
+    if profile:
+        if json_file is not None:
+            raise InvalidValue("--profile prints a table and writes no file: leave --json out")
+        cases = [(name, bench.profiled(name)) for name in names or ["fc-mdfa-sgd"]]
+        click.echo("\n\n".join(bench.profile_table(name, bench.profile(case, settings)) for name, case in cases))
+        return
+    if json_file is not None and (json_file.is_dir() or not json_file.absolute().parent.is_dir()):
+        raise InvalidValue(f"{json_file} cannot be written: give the name of a file in a folder that exists")
+    results = []
+    names = names or list(bench.ROWS)
+    stream = bench.measure(names, settings)
+    with tqdm(total=len(names), unit="row", dynamic_ncols=True, leave=False, disable=None) as bar:
+        for name in names:
+            bar.set_postfix_str(name)
+            results.append(next(stream))
+            bar.update()
+    measured = bench.document(results, settings, _bench_command(only, settings))
+    if json_file is not None:
+        try:
+            json_file.write_text(json.dumps(measured, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        except OSError as error:
+            click.echo(bench.table(measured))
+            raise InvalidValue(f"{json_file} cannot be written ({error.strerror}): give another file") from None
+    click.echo(bench.table(measured))
+
+
+def _bench_command(only: Sequence[str], settings: bench.Settings) -> str:
+    """What would repeat it."""
+    words = ["mdfa", "bench"]
+    for text in only:
+        words += ["--only", text]
+    words += ["--threads", str(settings.threads)]
+    if settings.precision != "float32":
+        words += ["--precision", settings.precision]
+    if settings.quick:
+        words.append("--quick")
+    variable = os.environ.get(GEMM_VARIABLE)
+    return ("" if variable is None else f"{GEMM_VARIABLE}={variable} ") + shlex.join(words)
 
 
 # ------------------------------------------------------------------------------------------------------------ mdfa app

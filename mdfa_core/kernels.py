@@ -66,6 +66,11 @@ PRECISIONS = {
 }
 
 
+def summing_dtype(device: torch.device) -> torch.dtype:
+    """What long sums are kept in: float64, or float32 where the device has no more (Metal)."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def precision_named(name: str) -> Precision:
     """The precision called `name`.
 

@@ -239,17 +239,18 @@ def _update_pairs(layer: Layer, x: Tensor, delivered: Tensor, true: Tensor) -> l
 
 def _saturation(network: Network, saved: Tensor) -> tuple[float, ...]:
     flat = network.activation.derivative(saved) <= SATURATED * network.activation.largest_derivative
-    return tuple(flat.flatten(1).double().mean(1).tolist())
+    return tuple(count / flat[0].numel() for count in flat.flatten(1).sum(1).tolist())
 
 
 def _agreement(counts: Sequence[SignCounts], replicas: int) -> Agreement:
     overall = _ratio(_sum(counts)) if counts else (None,) * replicas
-    undefined = tuple(tuple((1 - c.defined.double() / c.total).tolist()) for c in counts)
+    undefined = tuple(tuple(1 - defined / c.total for defined in c.defined.tolist()) for c in counts)
     return Agreement(layers=tuple(_ratio(c) for c in counts), overall=overall, undefined=undefined)
 
 
 def _ratio(counts: SignCounts) -> Values:
-    return _values(counts.agree.double() / counts.defined, counts.defined > 0)
+    pairs = zip(counts.agree.tolist(), counts.defined.tolist(), strict=True)
+    return tuple(agree / defined if defined else None for agree, defined in pairs)
 
 
 def _values(numbers: Tensor, defined: Tensor) -> Values:
@@ -264,8 +265,9 @@ def _sum(counts: Iterable[SignCounts]) -> SignCounts:
 
 
 def _norms(tensors: Sequence[Tensor]) -> Tensor:
-    """‖·‖₂ of several [R, …] tensors taken as one vector per replica, [R] in float64."""
-    squares = [torch.linalg.vector_norm(t.flatten(1), dim=1, dtype=torch.float64).square() for t in tensors]
+    """‖·‖₂ of several [R, …] tensors taken as one vector per replica, [R]."""
+    dtype = kernels.summing_dtype(tensors[0].device)
+    squares = [torch.linalg.vector_norm(t.flatten(1), dim=1, dtype=dtype).square() for t in tensors]
     return torch.stack(squares).sum(0).sqrt()
 
 

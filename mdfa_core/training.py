@@ -5,11 +5,12 @@ Knows no consumer. Axes: R replica, N example.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
-import tempfile
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -22,7 +23,7 @@ from torch import Tensor
 from mdfa_core import devices, events, kernels
 from mdfa_core.activations import ACTIVATIONS
 from mdfa_core.data import Split, Task, load_task
-from mdfa_core.errors import CheckpointError, InvalidValue, UnknownName
+from mdfa_core.errors import CheckpointError, DeviceError, InvalidValue, UnknownName
 from mdfa_core.events import Diverged, Evaluated, Event, Finished, Probed, Progress, Started
 from mdfa_core.experiment import Experiment
 from mdfa_core.initializers import parse as parse_initializer
@@ -134,6 +135,8 @@ class Run:
         self.experiments = (experiments,) if isinstance(experiments, Experiment) else tuple(experiments)
         shared = _shared_settings(self.experiments)
         self.device = devices.resolve(device)
+        if self.device.type == "mps" and shared.precision == "float64":
+            raise DeviceError("float64 was asked for, but Metal GPUs have none: use float32, or the device 'cpu'")
         loaded: dict[tuple[int, float], Task] = {}
         for experiment in self.experiments:
             key = (experiment.task, experiment.validation)
@@ -155,7 +158,7 @@ class Run:
         self.learner = self._learner(shared)
         self._shared = shared
         replicas = len(self.experiments)
-        self._loss_sum = torch.zeros(replicas, dtype=torch.float64, device=self.device)
+        self._loss_sum = torch.zeros(replicas, dtype=kernels.summing_dtype(self.device), device=self.device)
         self._correct = torch.zeros(replicas, dtype=torch.int64, device=self.device)
         self._examples = 0
         self._outcomes = [_Outcome() for _ in self.experiments]
@@ -309,13 +312,13 @@ class Run:
 
     def _count(self, batch: Batch, labels: Tensor) -> None:
         score = self.learner.score(batch, labels)
-        self._loss_sum += score.loss.double() * labels.shape[1]
+        self._loss_sum += score.loss.to(self._loss_sum.dtype) * labels.shape[1]
         self._correct += score.correct
         self._examples += labels.shape[1]
 
     def _report(self) -> None:
         loss = (self._loss_sum / self._examples).tolist()
-        accuracy = (self._correct.double() / self._examples).tolist()
+        accuracy = [correct / self._examples for correct in self._correct.tolist()]
         self._note_divergence(loss)
         self._pending.append(
             Progress(step=self.step, epoch=self.epoch, loss=self._of_living(loss), accuracy=self._of_living(accuracy))
@@ -391,14 +394,14 @@ class Run:
             return [math.nan] * len(splits), [math.nan] * len(splits)
         if all(split is splits[0] for split in splits):
             splits = splits[:1]
-        loss = torch.zeros(parameters.weights[0].shape[0], dtype=torch.float64, device=self.device)
+        loss = torch.zeros_like(self._loss_sum[: parameters.weights[0].shape[0]])
         correct = torch.zeros_like(loss)
         for start in range(0, examples, _EVALUATION_CHUNK):
             index = torch.arange(start, min(start + _EVALUATION_CHUNK, examples), device=self.device)
             inputs = self.network.inputs_from(torch.stack([split.gather(index) for split in splits]))
             labels = torch.stack([split.labels[index] for split in splits])
             score = self.learner.evaluate(parameters, inputs, labels)
-            loss += score.loss.double() * len(index)
+            loss += score.loss.to(loss.dtype) * len(index)
             correct += score.correct
         return (loss / examples).tolist(), (correct / examples).tolist()
 
@@ -487,22 +490,22 @@ class Run:
             "pending": [events.to_json(event) for event in self._pending],
         }
         target = Path(path)
-        temporary: str | None = None
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
         try:
-            handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("xb") as file:
                 torch.save(content, file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, target)
+            temporary.replace(target)
         except (OSError, RuntimeError) as error:
-            if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             kept = "the previous checkpoint is untouched" if target.exists() else "nothing was written"
             raise CheckpointError(
                 f"the checkpoint {target} cannot be written ({reason}): {kept}; free some space or choose another path"
             ) from error
+        finally:  # gone already, unless something went wrong or an interrupt came
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
     @classmethod
     def load(

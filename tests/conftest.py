@@ -40,9 +40,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     without_gpu = pytest.mark.skip(reason="needs a CUDA device, and torch finds none here")
     without_data = pytest.mark.skip(reason="needs the real data sets: set MDFA_DATA_DIR to the folder that holds them")
     for item in items:
-        if "gpu" in item.keywords and not torch.cuda.is_available():
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(without_gpu)
-        if "realdata" in item.keywords and not os.environ.get("MDFA_DATA_DIR"):
+        if item.get_closest_marker("realdata") and not os.environ.get("MDFA_DATA_DIR"):
             item.add_marker(without_data)
 
 
@@ -51,7 +51,7 @@ def isolated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tm
     """No test reads or writes the user's cache, and only those marked `realdata` see the user's data sets."""
     for variable, folder in (("XDG_CACHE_HOME", "cache"), ("XDG_DATA_HOME", "share"), ("XDG_STATE_HOME", "state")):
         monkeypatch.setenv(variable, str(tmp_path / ".home" / folder))
-    if "realdata" not in request.keywords:
+    if not request.node.get_closest_marker("realdata"):
         monkeypatch.delenv("MDFA_DATA_DIR", raising=False)
     torch.manual_seed(0)  # for tests that draw their inputs from torch's global generator
 
