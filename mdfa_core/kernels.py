@@ -25,6 +25,9 @@ from mdfa_core.errors import DeviceError, InvalidValue, UnknownName
 LARGE = 1 << 22
 """Multiply-adds from which one replica's product is worth a oneDNN call of its own, or two threads."""
 
+WORTH_FUSING = 1 << 18
+"""Multiply-adds from which oneDNN's fused activation makes up for the dearer call."""
+
 GEMM_VARIABLE = "MDFA_GEMM"
 GEMMS = ("auto", "onednn", "addmm")
 
@@ -154,17 +157,20 @@ def affine(
         return _affine_one(x_RNI[0], w_ROI[0], b_RO[0], activation).unsqueeze(0)
     examples = x_RNI.shape[1]
     if w_ROI.numel() <= _STACK and not _large(examples, inputs, outputs):
-        path = _affine_path(replicas, examples, inputs, outputs, w_ROI.dtype, torch.get_num_threads())
+        shape = (replicas, examples, inputs, outputs)
+        path = _affine_path(shape, activation, w_ROI.dtype, torch.get_num_threads(), onednn_serves())
         if path is not None:
-            return _activated(path(x_RNI.expand(replicas, -1, -1), w_ROI, b_RO), activation)
+            return path(x_RNI.expand(replicas, -1, -1), w_ROI, b_RO, activation)
     return _each(lambda x, w, b: _affine_one(x, w, b, activation), x_RNI, w_ROI, b_RO)
 
 
 def _affine_one(x: Tensor, w: Tensor, b: Tensor, activation: Activation | None) -> Tensor:
-    if x.dtype is torch.float32 and _large(x.shape[0], *w.shape) and onednn_serves():
+    work = x.shape[0] * w.numel()
+    if work >= WORTH_FUSING and x.dtype is torch.float32 and onednn_serves():
         if activation is not None and activation.onednn is not None:
             return _linear(x, w, b, *activation.onednn)
-        return _activated(_linear(x, w, b), activation)
+        if work >= LARGE:
+            return _activated(_linear(x, w, b), activation)
     return _activated(torch.addmm(b, x, w.mT), activation)
 
 
@@ -172,8 +178,8 @@ def _activated(a: Tensor, activation: Activation | None) -> Tensor:
     return a if activation is None else activation.applied_(a)
 
 
-def _affine_grouped(x_RNI: Tensor, w_ROI: Tensor, b_RO: Tensor) -> Tensor:
-    """All replicas' x Wᵀ + b as the groups of one 1×1 convolution, whose pixels are the examples."""
+def _affine_grouped(x_RNI: Tensor, w_ROI: Tensor, b_RO: Tensor, activation: Activation | None) -> Tensor:
+    """All replicas' f(x Wᵀ + b) as the groups of one 1×1 convolution, whose pixels are the examples."""
     replicas, outputs, inputs = w_ROI.shape
     examples = x_RNI.shape[1]
     rows = 8 if examples % 8 == 0 else 1  # a long thin image leaves oneDNN little to share between threads
@@ -183,22 +189,29 @@ def _affine_grouped(x_RNI: Tensor, w_ROI: Tensor, b_RO: Tensor) -> Tensor:
         .contiguous()
         .as_strided((1, channels, rows, columns), (examples * channels, 1, columns * channels, channels))
     )
-    y = torch.conv2d(image, w_ROI.reshape(-1, inputs, 1, 1), b_RO.reshape(-1), groups=replicas)
+    w, b = w_ROI.reshape(-1, inputs, 1, 1), b_RO.reshape(-1)
+    fused = _fused(x_RNI, activation)
+    if fused is not None:
+        y = _convolution(image, w, b, 1, *fused, groups=replicas)
+    else:
+        y = _activated(torch.conv2d(image, w, b, groups=replicas), activation)
     return y.permute(0, 2, 3, 1).reshape(examples, replicas, outputs).transpose(0, 1).contiguous()
 
 
-def _affine_batched(x_RNI: Tensor, w_ROI: Tensor, b_RO: Tensor) -> Tensor:
-    return torch.baddbmm(b_RO.unsqueeze(1), x_RNI, w_ROI.mT)
+def _affine_batched(x_RNI: Tensor, w_ROI: Tensor, b_RO: Tensor, activation: Activation | None) -> Tensor:
+    return _activated(torch.baddbmm(b_RO.unsqueeze(1), x_RNI, w_ROI.mT), activation)
 
 
 @functools.lru_cache(maxsize=256)
 def _affine_path(
-    replicas: int, examples: int, inputs: int, outputs: int, dtype: torch.dtype, threads: int
-) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+    shape: tuple[int, int, int, int], activation: Activation | None, dtype: torch.dtype, threads: int, onednn: bool
+) -> Callable[[Tensor, Tensor, Tensor, Activation | None], Tensor] | None:
     """The fastest call for all replicas that gives each the bits it gets alone, or None."""
+    replicas, examples, inputs, outputs = shape
     x, w, b = _samples((replicas, examples, inputs), (replicas, outputs, inputs), (replicas, outputs), dtype=dtype)
-    alone = _each(lambda x, w, b: _affine_one(x, w, b, None), x, w, b)
-    return next((path for path in (_affine_grouped, _affine_batched) if torch.equal(path(x, w, b), alone)), None)
+    alone = _each(lambda x, w, b: _affine_one(x, w, b, activation), x, w, b)
+    paths = (_affine_grouped, _affine_batched)
+    return next((path for path in paths if torch.equal(path(x, w, b, activation), alone)), None)
 
 
 def product(x_RNI: Tensor, w_RIO: Tensor, precision: Precision) -> Tensor:
@@ -316,17 +329,26 @@ def convolve(
         if precision.mixed:
             y = torch.conv2d(precision.operand(x), precision.operand(w), None, stride).to(precision.storage)
             return _activated(y.add_(b[:, None, None]), activation)
-        if activation is not None and activation.onednn is not None and x.dtype is torch.float32 and fuses:
-            return _convolution(x, w, b, stride, *activation.onednn)
+        if fused is not None:
+            return _convolution(x, w, b, stride, *fused)
         return _activated(torch.conv2d(x, w, b, stride), activation)
 
-    fuses = _plain(precision, x_RNCHW.device) and onednn_serves()
+    fused = _fused(x_RNCHW, activation) if _plain(precision, x_RNCHW.device) else None
     return _each(one, laid_out(x_RNCHW), laid_out(w_RFCKK), b_RF)
 
 
-def _convolution(x: Tensor, w: Tensor, b: Tensor, stride: int, post: str, arguments: Sequence[float]) -> Tensor:
+def _fused(x: Tensor, activation: Activation | None) -> tuple[str, tuple[float, ...]] | None:
+    """oneDNN's post-operation for an activation, where it serves for such an input."""
+    if activation is None or x.dtype is not torch.float32 or not onednn_serves():
+        return None
+    return activation.onednn
+
+
+def _convolution(
+    x: Tensor, w: Tensor, b: Tensor, stride: int, post: str, arguments: Sequence[float], groups: int = 1
+) -> Tensor:
     y: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
-        x, w, b, [0, 0], [stride, stride], [1, 1], 1, post, list(arguments), ""
+        x, w, b, [0, 0], [stride, stride], [1, 1], groups, post, list(arguments), ""
     )
     return y
 
