@@ -4,6 +4,7 @@
 PYTHON ?= python3
 PORT ?= 5006
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +15,7 @@ SCREEN := $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname -s)))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help app lab test lint types imports pytest constraints clean distclean free-port
+.PHONY: help app lab bench test lint types imports pytest constraints clean distclean free-port
 
 help: ## List the commands
 	@echo "Usage: make COMMAND"
@@ -22,6 +23,7 @@ help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "Settings: PYTHON=python3.12 (which Python), PORT=5007 (the app's port), PYTEST_ARGS='tests/test_rng.py -x'"
+	@echo "          BENCH_ARGS='--json bench.json --only fc-mdfa-sgd' (what else mdfa bench is to do)"
 
 app: $(VENV)/.app free-port ## Start the app and open it in the browser (installs what it needs first)
 	@echo "The app is at http://localhost:$(PORT)/app - press Ctrl+C to stop it."
@@ -29,6 +31,9 @@ app: $(VENV)/.app free-port ## Start the app and open it in the browser (install
 
 lab: $(VENV)/.notebooks ## Open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(if $(SCREEN),,--no-browser)
+
+bench: $(VENV)/.bench ## Measure this project beside torch.nn (two minutes); BENCH_ARGS adds options
+	@$(BIN)/mdfa bench $(BENCH_ARGS)
 
 test: lint types imports pytest ## Run everything below: linters, types, import rules and tests
 
@@ -65,17 +70,21 @@ free-port:
 	  echo "Port $(PORT) is in use: choose another one, for example 'make app PORT=$$(($(PORT) + 1))'." >&2; exit 1; }
 
 # Stamps: an edited pyproject.toml or constraints.txt installs again, anything else does not.
+$(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt -e .
+	@touch $@
+
 $(VENV)/.app: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install -c constraints.txt -e ".[app]"
-	@touch $@
+	@touch $(VENV)/.bench $@
 
 $(VENV)/.notebooks: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install -c constraints.txt -e ".[notebooks]"
-	@touch $(VENV)/.app $@
+	@touch $(VENV)/.bench $(VENV)/.app $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install -c constraints.txt -e ".[dev]"
-	@touch $(VENV)/.app $(VENV)/.notebooks $@
+	@touch $(VENV)/.bench $(VENV)/.app $(VENV)/.notebooks $@
 
 $(BIN)/python:
 	@command -v "$(PYTHON)" >/dev/null 2>&1 || { \

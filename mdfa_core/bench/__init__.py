@@ -2,7 +2,7 @@
 
 from mdfa_core.bench.profiling import profile
 from mdfa_core.bench.report import document, profile_table, table
-from mdfa_core.bench.rows import ROWS, measure
+from mdfa_core.bench.rows import ROWS, measure, profiled
 from mdfa_core.bench.settings import Settings
 
-__all__ = ["ROWS", "Settings", "document", "measure", "profile", "profile_table", "table"]
+__all__ = ["ROWS", "Settings", "document", "measure", "profile", "profile_table", "profiled", "table"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -28,6 +28,7 @@ CIFAR = (3, 32, 32)
 DIGITS = (1, 8, 8)
 
 _BATCHES = 4  # batches that are shown in turn
+_DISTINCT = 4  # nets that are drawn for a stack
 _FORWARD = initializers.parse("normal:0.1")
 _FEEDBACK = initializers.parse("normal:1")
 _RATES = {"sgd": 0.01, "rmsprop": 0.001, "adam": 0.001}
@@ -65,23 +66,28 @@ class Case:
         """The net's shape."""
         return Network(parse_architecture(self.network), self.image, 1, ACTIVATIONS["tanh"], precision)
 
-    def learner(self, precision: Precision, replicas: int = 1, device: torch.device | str = "cpu") -> Learner:
-        """R nets of seeds 0, 1, …, ready to learn."""
+    def learner(
+        self,
+        precision: Precision,
+        replicas: int = 1,
+        device: torch.device | str = "cpu",
+        learning_rates: Sequence[float] | None = None,
+    ) -> Learner:
+        """R nets, ready to learn: a few different ones in turn, which is quicker to draw and changes no time."""
         network, method = self.net(precision), METHODS[self.method]
-        drawn = [
-            method.initial_parameters(network, _FORWARD, seed=seed, convention="paper", floor=1e-6)
-            for seed in range(replicas)
+        seeds = range(min(replicas, _DISTINCT))
+        nets = [
+            method.initial_parameters(network, _FORWARD, seed=seed, convention="paper", floor=1e-6) for seed in seeds
         ]
-        feedback = [
-            method.initial_feedback(network, _FEEDBACK, seed=seed, convention="paper") for seed in range(replicas)
-        ]
+        feedback = [method.initial_feedback(network, _FEEDBACK, seed=seed, convention="paper") for seed in seeds]
+        order = [r % len(seeds) for r in range(replicas)]
         return Learner(
             network,
             method,
             OPTIMIZERS[self.optimizer],
-            Parameters.stack(drawn, device),
-            [kernels.stack([b[0].to(device) for b in column]) for column in zip(*feedback, strict=True)],
-            learning_rates=[_RATES[self.optimizer]] * replicas,
+            Parameters.stack([nets[r] for r in order], device),
+            [kernels.stack([column[r][0].to(device) for r in order]) for column in zip(*feedback, strict=True)],
+            learning_rates=learning_rates or [_RATES[self.optimizer]] * replicas,
         )
 
     def ours(self, precision: Precision, replicas: int = 1, device: torch.device | str = "cpu") -> Step:
@@ -94,11 +100,11 @@ class Case:
 
     def autograd(self, device: torch.device | str = "cpu") -> dict[str, Step]:
         """Backpropagation by torch.nn and torch.optim, in every spelling that may be the fastest."""
-        layouts = {"contiguous": torch.contiguous_format}
+        layouts = {"NCHW": torch.contiguous_format}
         if any(isinstance(layer, Conv) for layer in parse_architecture(self.network).hidden):
-            layouts["channels-last"] = torch.channels_last
+            layouts["NHWC"] = torch.channels_last
         return {
-            (f"{layout}, {spelling}" if len(layouts) > 1 else spelling): self._autograd(order, optimizer, device)
+            (f"{layout} {spelling}" if len(layouts) > 1 else spelling): self._autograd(order, optimizer, device)
             for layout, order in layouts.items()
             for spelling, optimizer in _TORCH_OPTIMIZERS[self.optimizer].items()
         }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -90,7 +90,7 @@ def products(network: Network, batch: int) -> list[Product]:
     return made
 
 
-def _by(path: str, function: Step, *arguments: object) -> Step:
+def _by(path: str, function: Callable[..., object], *arguments: object) -> Step:
     def run() -> None:
         with gemm(path):
             function(*arguments)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from mdfa_core.events import Event, Probed
 from mdfa_core.experiment import Experiment
+from mdfa_core.probes import Sample
 from mdfa_core.training import Every, Run
 
 HERTZ = 10
@@ -37,10 +38,12 @@ class Throughput:
     probes: float
 
 
-def throughput(experiment: Experiment, data_dir: str | None, *, rounds: int, seconds: float) -> Throughput:
-    """Advance both runs in turn for `seconds`, so many rounds."""
+def throughput(
+    experiment: Experiment, data_dir: str | None, sample: Sample | None, *, rounds: int, seconds: float
+) -> Throughput:
+    """Advance both runs in turn for `seconds`, so many rounds; the probe looks at a `sample`, or at all of the net."""
     experiment = experiment.replace(epochs=_ENDLESS)
-    runs = [_Advancing(experiment, data_dir, probe) for probe in (None, Every(seconds=1 / HERTZ))]
+    runs = [_Advancing(experiment, data_dir, probe, sample) for probe in (None, Every(seconds=1 / HERTZ))]
     for run in runs:
         run.advance(min(seconds, 0.3))
         run.probes, run.seconds = 0, 0.0
@@ -54,9 +57,11 @@ def throughput(experiment: Experiment, data_dir: str | None, *, rounds: int, sec
 class _Advancing:
     """A run and the events it is in the middle of."""
 
-    def __init__(self, experiment: Experiment, data_dir: str | None, probe: Every | None) -> None:
+    def __init__(
+        self, experiment: Experiment, data_dir: str | None, probe: Every | None, sample: Sample | None
+    ) -> None:
         self.run = Run(experiment, device="cpu", data_dir=data_dir)
-        self.events: Iterator[Event] = self.run.events(progress=Every(seconds=0.05), probe=probe)
+        self.events: Iterator[Event] = self.run.events(progress=Every(seconds=0.05), probe=probe, sample=sample)
         self.probes = 0
         self.seconds = 0.0
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch.profiler import ProfilerActivity
@@ -37,9 +41,12 @@ def profile(case: Case, settings: Settings) -> list[Operator]:
         step = case.ours(settings.numbers)
         for _ in range(3):
             step()
-        with torch_profile(activities=[ProfilerActivity.CPU], record_shapes=True, acc_events=True) as profiler:
+        profiler = torch_profile(activities=[ProfilerActivity.CPU], record_shapes=True, acc_events=True)
+        with _quiet():
+            profiler.start()
             for _ in range(steps):
                 step()
+            profiler.stop()
     averages = profiler.key_averages(group_by_input_shape=True)
     total = sum(item.self_cpu_time_total for item in averages) or 1.0
     operators = [
@@ -53,3 +60,17 @@ def profile(case: Case, settings: Settings) -> list[Operator]:
         for item in averages
     ]
     return sorted(operators, key=lambda operator: -operator.seconds)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep off the screen what the profiler's library writes there about starting and stopping."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

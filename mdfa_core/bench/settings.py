@@ -11,7 +11,7 @@ import torch
 
 from mdfa_core import devices
 from mdfa_core.errors import DeviceError, InvalidValue
-from mdfa_core.kernels import Precision, precision_named
+from mdfa_core.kernels import Precision, onednn_serves, precision_named
 
 
 def cores() -> int:
@@ -32,8 +32,8 @@ class Settings:
         quick: whether a few blocks are enough, to see that everything runs.
 
     Raises:
-        InvalidValue: there are not that many cores.
-        DeviceError: the device is not here, or is not the CPU.
+        InvalidValue: there are not that many cores, or MDFA_GEMM names no path.
+        DeviceError: the device is not here or is not the CPU, or MDFA_GEMM names a path that is not here.
         UnknownName: there is no such precision.
     """
 
@@ -49,6 +49,7 @@ class Settings:
                 f"give a number from 1 to {cores()}"
             )
         precision_named(self.precision)
+        onednn_serves()
         device = devices.resolve(self.device)
         if device.type != "cpu":
             raise DeviceError(f"the benchmark measures the CPU, not {device}: run python benchmarks/gpu.py for a GPU")
@@ -66,7 +67,7 @@ class Settings:
     @property
     def seconds(self) -> float:
         """What a block of steps should take."""
-        return 0.002 if self.quick else 0.05
+        return 0.001 if self.quick else 0.05
 
     @contextmanager
     def in_force(self) -> Iterator[None]:

@@ -1,0 +1,311 @@
+"""Stacks of replicas on a GPU: right beside the CPU's? how fast, for how many, and how near the hardware's limits?
+
+    python benchmarks/gpu.py [--device cuda] [--json FILE]         under ten minutes
+    python benchmarks/gpu.py --device cpu --small                  the same code in seconds, to see that it runs
+
+float32 throughout; TensorFloat-32 is switched off, in products and in convolutions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mdfa_core import METHODS, OPTIMIZERS, MdfaError, devices, kernels
+from mdfa_core.bench.cases import BATCH, CONV, DIGITS_FC, FC, Case
+from mdfa_core.bench.floor import multiply_adds
+from mdfa_core.bench.report import machine, versions
+from mdfa_core.bench.timing import Spread, Step, interleaved
+
+TOLERANCE = 1e-4  # of a parameter after a few steps, relative to the largest of its tensor
+CHECKED_STEPS = 5
+DISTINCT = 16  # different batches drawn for a stack; they are repeated where it has more, which changes no time
+PASSES = 3  # times a step of SGD moves every weight: read forward, read and written by the update
+FREE = 0.8  # share of the free memory a stack may take
+
+RUNS, EPOCHS = 2000, 100  # of Table 1 with its tuning grid, for each kind of net
+STEPS_PER_EPOCH = {"CIFAR-100": 13, "CIFAR-10": 132}  # two classes, 15 % for validation, batches of 64
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is done.
+
+    Attributes:
+        cases: nets, each with the stack sizes to time.
+        checked: nets whose stacks are compared with the CPU's.
+        replicas: in those stacks.
+        rounds, seconds: blocks of each variant, and how long a block takes.
+        matrix: rows and columns of the product whose rate is the limit.
+        buffer: bytes of the copy whose rate is the limit.
+    """
+
+    cases: tuple[tuple[Case, tuple[int, ...]], ...]
+    checked: tuple[Case, ...]
+    replicas: int
+    rounds: int
+    seconds: float
+    matrix: int
+    buffer: int
+
+
+LARGE = Size(
+    cases=(
+        (FC, (1, 4, 16, 64, 256)),
+        (replace(FC, optimizer="rmsprop"), (1, 16, 64)),
+        (CONV, (1, 4, 16, 64)),
+        (DIGITS_FC, (1, 32, 256, 1024)),
+    ),
+    checked=(FC, CONV, DIGITS_FC),
+    replicas=4,
+    rounds=7,
+    seconds=0.3,
+    matrix=8192,
+    buffer=1 << 31,
+)
+SMALL = Size(
+    cases=(
+        (Case("small FC", "fc:32,32", (3, 8, 8)), (1, 4)),
+        (Case("small conv", "conv:8/3/2,8/2/1", (3, 8, 8)), (1, 4)),
+    ),
+    checked=(Case("small FC", "fc:32,32", (3, 8, 8)), Case("small conv", "conv:8/3/2,8/2/1", (3, 8, 8))),
+    replicas=3,
+    rounds=2,
+    seconds=0.005,
+    matrix=256,
+    buffer=1 << 22,
+)
+
+
+def waiting_for(device: torch.device) -> Callable[[], None]:
+    """Waits until the device has done what it was told."""
+    if device.type == "cuda":
+        return lambda: torch.cuda.synchronize(device)
+    if device.type == "mps":
+        return torch.mps.synchronize
+    return lambda: None
+
+
+# --------------------------------------------------------------------------------------------------------- correctness
+
+
+def batch(case: Case, replicas: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Images and labels of a batch for every replica; the same on every device."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand((min(replicas, DISTINCT), BATCH, *case.image), generator=generator).to(device)
+    labels = torch.randint(0, 2, (replicas, BATCH), generator=generator).to(device)
+    repeats = -(-replicas // images.shape[0])
+    return images.repeat(repeats, 1, 1, 1, 1)[:replicas], labels
+
+
+def check(case: Case, replicas: int, device: torch.device) -> dict[str, Any]:
+    """The largest difference between the device's stack and the CPU's in float64 after a few steps, all methods."""
+    worst: dict[str, float] = {}
+    for method in METHODS:
+        variant = replace(case, method=method)
+        trained = []
+        for place, precision in ((torch.device("cpu"), "float64"), (device, "float32")):
+            rates = [0.01 / (1 + r % 3) for r in range(replicas)]
+            stack = variant.learner(kernels.PRECISIONS[precision], replicas, place, rates)
+            images, labels = batch(variant, replicas, place)
+            inputs = stack.network.inputs_from(images)
+            for _ in range(CHECKED_STEPS):
+                stack.step(inputs, labels)
+            trained.append([tensor.detach().cpu().double() for tensor in stack.parameters.tensors()])
+        worst[method] = max(
+            ((a - b).abs().max() / a.abs().max().clamp(min=1e-12)).item() for a, b in zip(*trained, strict=True)
+        )
+    return {
+        "net": case.title,
+        "replicas": replicas,
+        "steps": CHECKED_STEPS,
+        "largest relative difference": worst,
+        "right": all(value <= TOLERANCE for value in worst.values()),
+    }
+
+
+# --------------------------------------------------------------------------------------------------------------- limits
+
+
+def limits(size: Size, device: torch.device) -> dict[str, float]:
+    """The rates the hardware reaches: FLOP/s of a large float32 product, bytes/s of a large copy (read and written)."""
+    a, b = (torch.randn((size.matrix, size.matrix), device=device) for _ in range(2))
+    made = torch.empty_like(a)
+    source = torch.zeros(size.buffer // 4, device=device)
+    target = torch.empty_like(source)
+    blocks = interleaved(
+        {"product": lambda: torch.mm(a, b, out=made), "copy": lambda: target.copy_(source)},
+        rounds=size.rounds,
+        seconds=size.seconds,
+        wait=waiting_for(device),
+    )
+    return {
+        "FLOP/s": 2 * size.matrix**3 / blocks["product"].spread.median,
+        "bytes/s": 2 * size.buffer / blocks["copy"].spread.median,
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------- speed
+
+
+def predicted_bytes(case: Case, replicas: int) -> int:
+    """Memory of a stack: weights, what the optimizer remembers, one update, batch and activations."""
+    network = case.net()
+    slots = len(OPTIMIZERS[case.optimizer].slots)
+    numbers = network.parameter_count * (2 + slots) + BATCH * (
+        2 * math.prod(case.image) + 4 * sum(layer.units for layer in network.layers)
+    )
+    return 4 * numbers * replicas
+
+
+def free_bytes(device: torch.device) -> float:
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf
+
+
+def time_stacks(
+    case: Case, sizes: tuple[int, ...], size: Size, device: torch.device, limit: dict[str, float]
+) -> list[dict[str, Any]]:
+    """One row for every stack size of a net."""
+    work = multiply_adds(case.net(), METHODS[case.method], BATCH)
+    weights = 4 * case.net().parameter_count
+    rows = []
+    for replicas in sizes:
+        row: dict[str, Any] = {"net": case.title, "optimizer": case.optimizer, "replicas": replicas}
+        rows.append(row)
+        needed = predicted_bytes(case, replicas)
+        row["predicted bytes"] = needed
+        if needed > FREE * free_bytes(device):
+            row["skipped"] = f"needs about {needed / 1e9:.1f} GB"
+            continue
+        taken = timed(case, replicas, size, device)
+        row["seconds"] = vars(taken)
+        row["replica-steps/s"] = replicas / taken.median
+        row["share of the matrix rate"] = 2 * work * replicas / taken.median / limit["FLOP/s"]
+        if case.optimizer == "sgd":
+            row["share of the bandwidth floor"] = PASSES * weights * replicas / taken.median / limit["bytes/s"]
+        if device.type == "cuda":
+            row["peak bytes"] = torch.cuda.max_memory_allocated(device)
+            torch.cuda.empty_cache()
+    return rows
+
+
+def timed(case: Case, replicas: int, size: Size, device: torch.device) -> Spread:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    stack = case.learner(kernels.PRECISIONS["float32"], replicas, device)
+    images, labels = batch(case, replicas, device)
+    inputs = stack.network.inputs_from(images)
+    step: Step = lambda: stack.step(inputs, labels)  # noqa: E731 - a step is a value here
+    return interleaved({"": step}, rounds=size.rounds, seconds=size.seconds, wait=waiting_for(device))[""].spread
+
+
+def projections(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How long the training steps of Table 1 with its grid would take at each net's best throughput with SGD."""
+    timed_rows = [
+        row for row in rows if "seconds" in row and row["optimizer"] == "sgd" and row["net"].startswith("CIFAR")
+    ]
+    made = []
+    for net, group in itertools.groupby(timed_rows, key=lambda row: row["net"]):
+        best = max(group, key=lambda row: row["replica-steps/s"])
+        for task, steps in STEPS_PER_EPOCH.items():
+            minutes = RUNS * EPOCHS * steps / best["replica-steps/s"] / 60
+            made.append({"net": net, "tasks of": task, "replicas": best["replicas"], "minutes": minutes})
+    return made
+
+
+# --------------------------------------------------------------------------------------------------------------- report
+
+
+def report(content: dict[str, Any]) -> str:
+    lines = [f"{content['hardware']}; torch {content['versions']['torch']}, float32", ""]
+    for item in content["correctness"]:
+        worst = max(item["largest relative difference"].values())
+        verdict = "right" if item["right"] else f"WRONG: more than {TOLERANCE:g}"
+        lines.append(
+            f"{item['net']}, {item['replicas']} replicas, {item['steps']} steps of {', '.join(METHODS)}: differs from "
+            f"the CPU in float64 by {worst:.1e} at most: {verdict}"
+        )
+    limit = content["limits"]
+    lines += [
+        "",
+        f"limits: {limit['FLOP/s'] / 1e12:.3g} TFLOP/s (product), {limit['bytes/s'] / 1e9:.4g} GB/s (copy)",
+        "",
+    ]
+    lines.append(
+        f"{'net':12} {'optimizer':9} {'R':>5} {'a step':>10} {'÷ R':>10} {'replica-steps/s':>16} "
+        f"{'of the matrix rate':>19} {'of the bandwidth floor':>23}"
+    )
+    for row in content["steps"]:
+        head = f"{row['net']:12} {row['optimizer']:9} {row['replicas']:>5}"
+        if "skipped" in row:
+            lines.append(f"{head} skipped: {row['skipped']}")
+            continue
+        seconds = row["seconds"]["median"]
+        bandwidth = row.get("share of the bandwidth floor")
+        share = "–" if bandwidth is None else f"{bandwidth:.1%}"
+        lines.append(
+            f"{head} {seconds * 1e3:>7.3f} ms {seconds / row['replicas'] * 1e6:>7.1f} µs "
+            f"{row['replica-steps/s']:>16.0f} {row['share of the matrix rate']:>19.1%} {share:>23}"
+        )
+    if content["projections"]:
+        lines.append("")
+    for item in content["projections"]:
+        lines.append(
+            f"{RUNS} runs of {EPOCHS} epochs on two classes of {item['tasks of']}, {item['net']}, stacks of "
+            f"{item['replicas']}: {item['minutes']:.1f} minutes of training steps"
+        )
+    lines += ["", f"{content['seconds']:.0f} s in all"]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, … or cpu (default: auto)")
+    parser.add_argument("--small", action="store_true", help="small nets and few steps, to see that everything runs")
+    parser.add_argument("--json", type=Path, help="write everything here")
+    arguments = parser.parse_args()
+    try:
+        device = devices.resolve(arguments.device)
+        if device.type == "cpu" and not arguments.small:
+            raise MdfaError("on a CPU this takes hours at full size: add --small, or use mdfa bench")
+    except MdfaError as error:
+        parser.exit(2, f"gpu.py: {error}\n")
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    size = SMALL if arguments.small else LARGE
+    start = time.perf_counter()
+    limit = limits(size, device)
+    correctness = [check(case, size.replicas, device) for case in size.checked]
+    rows = [row for case, sizes in size.cases for row in time_stacks(case, sizes, size, device, limit)]
+    content = {
+        "format": 1,
+        "device": str(device),
+        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else machine()["processor"],
+        "machine": machine(),
+        "versions": versions() | {"cuda": torch.version.cuda or "none"},
+        "small": arguments.small,
+        "limits": limit,
+        "correctness": correctness,
+        "steps": rows,
+        "projections": projections(rows),
+        "seconds": time.perf_counter() - start,
+    }
+    print(report(content))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return 0 if all(item["right"] for item in correctness) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,254 @@
+"""Results as a JSON document, and that document as a table of plain text."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib.metadata
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mdfa_core import kernels
+from mdfa_core.bench.profiling import Operator
+from mdfa_core.bench.rows import Result
+from mdfa_core.bench.settings import Settings, cores
+from mdfa_core.bench.timing import UNCOUNTED
+
+FORMAT = 1
+
+_HEADINGS = ("row", "measured", "mdfa", "instead", "(what)", "compared", "aim", "")
+_BAR = 40  # characters of the longest bar
+
+
+# ------------------------------------------------------------------------------------------------------------ document
+
+
+def document(results: Sequence[Result], settings: Settings, command: str) -> dict[str, Any]:
+    """Everything about a benchmark as JSON takes it: what was measured, on what, how, when.
+
+    Args:
+        results: the rows.
+        settings: how they were measured.
+        command: what was typed.
+    """
+    return {
+        "format": FORMAT,
+        "command": command,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "versions": versions(),
+        "threads": settings.threads,
+        "precision": settings.precision,
+        "gemm": {
+            "asked for": os.environ.get(kernels.GEMM_VARIABLE, "auto"),
+            "served": "onednn" if kernels.onednn_serves() else "addmm",
+        },
+        "protocol": {
+            "quick": settings.quick,
+            "rounds": settings.rounds,
+            "seconds a block": settings.seconds,
+            "uncounted steps a block": UNCOUNTED,
+        },
+        "rows": [_row(result) for result in results],
+    }
+
+
+def _row(result: Result) -> dict[str, Any]:
+    return {
+        **{name: getattr(result, name) for name in ("name", "measured", "unit", "other_name", "kind", "details")},
+        **{name: dataclasses.asdict(getattr(result, name)) for name in ("ours", "other", "compared")},
+        "aim": None if result.aim is None else dataclasses.asdict(result.aim),
+        "met": result.met,
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers depend on: processor, cores, vector instructions, memory, system; no host's name."""
+    return {
+        "processor": _processor(),
+        "cores": cores(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "memory GiB": _memory_gib(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what does the work."""
+    build = torch.__config__.show()
+    found = {
+        "mdfa": importlib.metadata.version("mdfa"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+    for name, pattern in (("mkl", r"Math Kernel Library Version (\S+)"), ("onednn", r"(?:oneDNN|MKL-DNN) v([\d.]+)")):
+        match = re.search(pattern, build)
+        found[name] = match[1] if match else "none"
+    return found
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+        if match:
+            return match[1].strip()
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):  # not on every system
+        return None
+
+
+# --------------------------------------------------------------------------------------------------------------- table
+
+
+def table(content: Mapping[str, Any]) -> str:
+    """A document as lines of at most 120 characters."""
+    lines = [*_conditions(content), "", *_aligned([_HEADINGS, *(_cells(row) for row in content["rows"])]), ""]
+    aimed = [row for row in content["rows"] if row["met"] is not None]
+    lines += _notes(content["rows"])
+    if aimed:
+        lines.append(f"{sum(row['met'] for row in aimed)} of {len(aimed)} aims are met.")
+    if content["protocol"]["quick"]:
+        lines.append("Measured with --quick: good for seeing that everything runs, not for its numbers.")
+    return "\n".join(lines)
+
+
+def _conditions(content: Mapping[str, Any]) -> list[str]:
+    its, of = content["machine"], content["versions"]
+    gemm, protocol = content["gemm"], content["protocol"]
+    memory = "" if its["memory GiB"] is None else f", {its['memory GiB']:g} GiB"
+    load = "" if its["load"] is None else f"; load {its['load']:g}"
+    return [
+        f"{its['processor']}, {its['cores']} cores, {its['instructions']}{memory}, {its['system']}{load}",
+        f"mdfa {of['mdfa']}, torch {of['torch']} (oneDNN {of['onednn']}, MKL {of['mkl']}), Python {of['python']}; "
+        f"{content['date']}",
+        f"{content['threads']} threads, {content['precision']}, large products by {gemm['served']} "
+        f"({kernels.GEMM_VARIABLE}={gemm['asked for']}); medians and quartiles of {protocol['rounds']} blocks in turn",
+    ]
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    aim = row["aim"]
+    bound = "" if aim is None else ("≥ " if aim["at_least"] else "≤ ") + shown_comparison(row["kind"], aim["bound"])
+    mark = "" if row["met"] is None else "met" if row["met"] else "not met"
+    return (
+        row["name"],
+        row["measured"],
+        shown(row["ours"]["median"], row["unit"]),
+        shown(row["other"]["median"], row["unit"]),
+        row["other_name"],
+        shown_spread(row["kind"], row["compared"]),
+        bound,
+        mark,
+    )
+
+
+def shown(value: float, unit: str) -> str:
+    """A measured value for people."""
+    if unit == "s":
+        return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"
+    if unit == "bytes":
+        return f"{value / 1e6:.0f} MB"
+    return f"{value:.0f}/s"
+
+
+def shown_comparison(kind: str, value: float) -> str:
+    """A comparison for people: 0.42, 4.1× or 5 %."""
+    if kind == "gain":
+        return f"{value:.2f}×"
+    if kind == "loss":
+        return f"{round(value * 100, 1) + 0.0:.1f} %"  # + 0.0: no negative zero
+    return f"{value:.2f}"
+
+
+def shown_spread(kind: str, spread: Mapping[str, float]) -> str:
+    """Median and quartiles of a comparison for people; equal ones once."""
+    median, low, high = (shown_comparison(kind, spread[name]) for name in ("median", "low", "high"))
+    short = [text.removesuffix(" %").removesuffix("×") for text in (low, high)]
+    return median if low == high else f"{median} ({short[0]}–{short[1]})"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    right = {2, 3}
+    lines = []
+    for row in rows:
+        cells = [
+            text.rjust(width) if column in right else text.ljust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines: list[str] = []
+    for row in rows:
+        details = row["details"]
+        if "matrix rate" in details:
+            rate = details["matrix rate"]
+            lines += [
+                f"{row['name']}: {details['multiply-adds'] / 1e6:.0f} million multiply-adds at {rate['GFLOP/s']:.0f} "
+                f"GFLOP/s, the best of its products: {rate['product']} by {rate['path']}",
+                "",
+            ]
+        if "cost per replica" in details:
+            lines.append(f"{row['name']}: cost of one replica's step in a stack of R")
+            costs = details["cost per replica"]
+            longest = max(cost["median"] for cost in costs)
+            for cost in costs:
+                bar = "█" * max(1, round(_BAR * cost["median"] / longest))
+                lines.append(f"  R = {cost['replicas']:<3} {shown(cost['median'], 's'):>9}  {bar}")
+            lines.append("")
+        if "from the first step on" in details:
+            later = details["from the first step on"]
+            lines += [
+                f"{row['name']}: from the first step on {shown(later['ours'], 'bytes')} beside "
+                f"{shown(later['other'], 'bytes')}; one copy of the parameters is "
+                f"{shown(details['bytes of one copy of the parameters'], 'bytes')}",
+                "",
+            ]
+        if "probes a second" in details:
+            lines += [f"{row['name']}: the probe looked {details['probes a second']:.1f} times a second", ""]
+    return lines
+
+
+def profile_table(title: str, operators: Sequence[Operator], most: int = 16) -> str:
+    """The costliest operators of a step, as lines of at most 120 characters."""
+    total = sum(operator.seconds for operator in operators)
+    rows = [("operator", "shapes", "calls", "a step", "share")]
+    for operator in operators[:most]:
+        rows.append(
+            (
+                _cut(operator.name, 38),
+                _cut(operator.shapes, 48),
+                f"{operator.calls:g}",
+                f"{operator.seconds * 1e6:.0f} µs",
+                f"{operator.share:.1%}",
+            )
+        )
+    rest = operators[most:]
+    if rest:
+        share = sum(operator.share for operator in rest)
+        microseconds = sum(operator.seconds for operator in rest) * 1e6
+        rows.append((f"{len(rest)} more", "", "", f"{microseconds:.0f} µs", f"{share:.1%}"))
+    heading = f"{title}: {total * 1e3:.3g} ms of operator time a step, under the profiler"
+    return "\n".join([heading, "", *_aligned(rows)])
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,418 @@
+"""The benchmark runs, counts right and refuses clearly; how fast this machine is, no test asks."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from mdfa_core import ACTIVATIONS, METHODS, Network, kernels
+from mdfa_core.bench import ROWS, Settings, document, measure, profile, profile_table, profiled, table
+from mdfa_core.bench.cases import CONV, DIGITS_FC, FC, Case
+from mdfa_core.bench.floor import gemm, multiply_adds, products
+from mdfa_core.bench.report import shown, shown_comparison, shown_spread
+from mdfa_core.bench.rows import Aim
+from mdfa_core.bench.settings import cores
+from mdfa_core.bench.timing import Blocks, Spread, fastest, interleaved, ratios
+from mdfa_core.cli import main
+from mdfa_core.errors import DeviceError, InvalidValue, MdfaError, UnknownName
+from mdfa_core.methods import FREE, Method, Transport
+from mdfa_core.networks import parse_architecture
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAM = Path(sys.executable).with_name("mdfa")
+FLOAT32 = kernels.PRECISIONS["float32"]
+
+
+def python(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+
+
+def script(name: str) -> ModuleType:
+    """A program of benchmarks/ as a module."""
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for it
+    spec.loader.exec_module(module)
+    return module
+
+
+# --------------------------------------------------------------------------------------------------------- every row
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+    """What the real command prints and writes, with a few steps of every row."""
+    folder = tmp_path_factory.mktemp("bench")
+    command = [PROGRAM, "bench", "--quick", "--threads", "1", "--json", "bench.json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=240)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout, json.loads((folder / "bench.json").read_text(encoding="utf-8"))
+
+
+def test_every_row_is_in_the_table_and_in_the_file(benchmark: tuple[str, dict[str, Any]]) -> None:
+    printed, content = benchmark
+
+    assert [row["name"] for row in content["rows"]] == list(ROWS)
+    for name in ROWS:
+        assert re.search(rf"^{name}  .*\d", printed, re.MULTILINE), name
+    assert max(map(len, printed.splitlines())) <= 120
+    assert "--quick" in printed.splitlines()[-1]
+
+
+def test_the_file_says_what_was_measured_and_how(benchmark: tuple[str, dict[str, Any]]) -> None:
+    _, content = benchmark
+
+    assert content["format"] == 1
+    assert content["command"] == "mdfa bench --threads 1 --quick"
+    assert (content["threads"], content["precision"]) == (1, "float32")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", content["date"])
+    assert content["versions"]["torch"] == torch.__version__
+    assert {"mdfa", "python", "numpy", "mkl", "onednn"} < set(content["versions"])
+    assert content["machine"]["cores"] == cores()
+    assert content["gemm"]["served"] == ("onednn" if kernels.onednn_serves() else "addmm")
+    for row in content["rows"]:
+        assert {"name", "measured", "unit", "ours", "other", "other_name", "kind", "compared"} < set(row)
+        for spread in (row["ours"], row["other"]):
+            assert 0 < spread["low"] <= spread["median"] <= spread["high"]
+        assert row["compared"]["low"] <= row["compared"]["median"] <= row["compared"]["high"]
+        assert (row["met"] is None) == (row["aim"] is None)
+
+
+def test_rows_hold_the_details_their_reader_needs(benchmark: tuple[str, dict[str, Any]]) -> None:
+    rows = {row["name"]: row["details"] for row in benchmark[1]["rows"]}
+
+    assert set(rows["conv-mdfa-sgd"]["variants"]) == {
+        "this project",
+        "NCHW fused",
+        "NCHW plain",
+        "NHWC fused",
+        "NHWC plain",
+    }
+    assert [cost["replicas"] for cost in rows["digits-replicas"]["cost per replica"]] == [1, 2, 4, 8, 16, 32]
+    assert rows["fc-replicas"]["replicas"] == 8
+    assert rows["fc-floor"]["matrix rate"]["GFLOP/s"] == max(p["GFLOP/s"] for p in rows["fc-floor"]["products"])
+    assert rows["digits-probe"]["probes a second"] > 0
+    assert (
+        rows["memory-sgd"]["from the first step on"]["ours"] > rows["memory-sgd"]["bytes of one copy of the parameters"]
+    )
+
+
+def test_the_documents_part_is_made_from_the_file(benchmark: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
+    tables = script("tables")
+    result, text, image = tmp_path / "r.json", tmp_path / "d.md", tmp_path / "p.svg"
+    result.write_text(json.dumps(benchmark[1]), encoding="utf-8")
+    text.write_text(f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n", encoding="utf-8")
+
+    tables.main((result, text, image))
+
+    written = text.read_text(encoding="utf-8")
+    assert written.startswith("before\n")
+    assert written.endswith("\nafter\n")
+    assert "\nold\n" not in written
+    for name in ROWS:
+        assert f"| `{name}` |" in written
+    assert image.read_text(encoding="utf-8").count("<circle") == 10
+    tables.main((result, text, image))
+    assert text.read_text(encoding="utf-8") == written
+
+
+def test_the_documents_part_is_that_of_the_committed_result() -> None:
+    tables = script("tables")
+    text = tables.DOCUMENT.read_text(encoding="utf-8")
+    if not tables.RESULT.exists():
+        pytest.skip("docs/performance.json is not here: mdfa bench --json docs/performance.json writes it")
+    content = json.loads(tables.RESULT.read_text(encoding="utf-8"))
+    assert tables.with_part(text, tables.measured_part(content)) == text
+    assert tables.PICTURE.read_text(encoding="utf-8") == tables.picture(content)
+
+
+def test_the_document_explains_every_row() -> None:
+    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    for name in ROWS:
+        assert f"`{name}`" in text
+
+
+# --------------------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--only", "nope"], ["unknown row 'nope'", *ROWS]),
+        (["--only", "fc-floor,nope"], ["unknown row 'nope'"]),
+        (["--threads", "0"], ["0 threads", f"from 1 to {cores()}"]),
+        (["--threads", str(cores() + 1)], [f"{cores() + 1} threads", f"{cores()} cores"]),
+        (["--precision", "float8"], ["unknown precision 'float8'", "bfloat16"]),
+        (["--device", "abacus"], ["unknown device 'abacus'"]),
+        (["--json", "absent/bench.json"], ["absent/bench.json cannot be written"]),
+        (["--json", "."], ["cannot be written"]),
+        (["--profile", "--only", "fc-floor"], ["to profile 'fc-floor'", "fc-mdfa-sgd"]),
+        (["--profile", "--json", "bench.json"], ["leave --json out"]),
+        (["--threads", "two"], ["'two' is not a valid integer"]),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence(
+    arguments: list[str], said: list[str], capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main(["bench", "--quick", *arguments])
+    out, err = capfd.readouterr()
+
+    assert (caught.value.code, out) == (2, "")
+    assert re.fullmatch(r"mdfa: [^\n]+\n", err), err
+    for text in said:
+        assert text in err
+
+
+def test_a_path_the_engine_does_not_know_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(kernels.GEMM_VARIABLE, "abacus")
+    with pytest.raises(InvalidValue, match="MDFA_GEMM"):
+        Settings()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
+def test_a_gpu_that_is_not_here_is_refused() -> None:
+    with pytest.raises(DeviceError, match="no CUDA device"):
+        Settings(device="cuda")
+
+
+def test_an_unknown_row_is_refused_before_the_first_is_measured() -> None:
+    with pytest.raises(UnknownName):
+        measure(["fc-mdfa-sgd", "nope"], Settings(quick=True))
+
+
+def test_threads_are_as_before_afterwards() -> None:
+    before = torch.get_num_threads()
+    list(measure(["digits-mdfa-sgd"], Settings(quick=True, threads=1)))
+    assert torch.get_num_threads() == before
+
+
+# ----------------------------------------------------------------------------------------- other settings, the profile
+
+
+def test_other_precisions_have_no_aim(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["bench", "--quick", "--threads", "1", "--only", "digits-mdfa-sgd", "--precision", "bfloat16"])
+    out, _ = capfd.readouterr()
+    assert caught.value.code == 0
+    assert "1 threads, bfloat16" in out
+    assert "met" not in out
+
+
+@pytest.mark.parametrize("path", ["addmm", "onednn"])
+def test_a_forced_path_is_the_one_that_served(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(kernels.GEMM_VARIABLE, path)
+    try:
+        settings = Settings(quick=True, threads=1)
+    except DeviceError:
+        pytest.skip("this PyTorch lacks oneDNN's fused operator")
+    content = document([], settings, "mdfa bench")
+    assert content["gemm"] == {"asked for": path, "served": path}
+    assert f"MDFA_GEMM={path}" in table(content)
+
+
+def test_the_profile_shows_operators_and_shapes(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["bench", "--quick", "--threads", "1", "--profile", "--only", "digits-mdfa-sgd"])
+    out, err = capfd.readouterr()
+
+    assert (caught.value.code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 120
+    assert re.search(r"^aten::\S+ .*64×128.* µs +\d+\.\d%$", out, re.MULTILINE)
+    assert out.startswith("digits-mdfa-sgd: ")
+
+
+def test_the_profiles_shares_add_up() -> None:
+    operators = profile(profiled("digits-mdfa-sgd"), Settings(quick=True, threads=1))
+    assert sum(operator.share for operator in operators) == pytest.approx(1)
+    assert operators == sorted(operators, key=lambda operator: -operator.seconds)
+    assert "more" in profile_table("a step", operators, most=2)
+
+
+# ------------------------------------------------------------------------------------------------------- the floor
+
+
+def test_multiply_adds_of_the_fc_step_are_those_counted_by_hand() -> None:
+    weights = 3072 * 1024 + 1024 * 1024 + 1024 * 1
+    assert multiply_adds(FC.net(), METHODS["mdfa"], 64) == 64 * (2 * weights + 1 * (1024 + 1024))
+    assert multiply_adds(FC.net(), METHODS["dfa"], 64) == multiply_adds(FC.net(), METHODS["mdfa"], 64)
+    assert multiply_adds(FC.net(), METHODS["bp"], 64) == 64 * (2 * weights + 1024 * 1024 + 1024)
+    assert multiply_adds(FC.net(), METHODS["fa"], 64) == multiply_adds(FC.net(), METHODS["bp"], 64)
+
+
+def test_multiply_adds_of_a_conv_step_are_those_counted_by_hand() -> None:
+    # 5×5 images of 2 channels; 3 filters of 2×2, stride 1: 4×4 positions; 4 filters of 2×2, stride 2: 2×2; 2 outputs.
+    network = Network(parse_architecture("conv:3/2/1,4/2/2"), (2, 5, 5), 2, ACTIVATIONS["tanh"])
+    first, second, last = 16 * (3 * 2 * 2 * 2), 4 * (4 * 3 * 2 * 2), 16 * 2
+    assert multiply_adds(network, METHODS["mdfa"], 10) == 10 * (2 * (first + second + last) + 2 * (48 + 16))
+    assert multiply_adds(network, METHODS["bp"], 10) == 10 * (2 * (first + second + last) + second + last)
+
+
+def test_multiply_adds_of_an_unknown_transport_are_refused() -> None:
+    class Telepathy(Transport):
+        def feedback(self, network: Network) -> tuple[Any, ...]:
+            return ()
+
+        def signals(self, *_: Any) -> Any:
+            raise AssertionError
+
+    method = Method(title="T", description="", transport=Telepathy(), constraint=FREE)
+    with pytest.raises(InvalidValue, match="T's error transport"):
+        multiply_adds(DIGITS_FC.net(), method, 64)
+
+
+def test_products_are_the_steps_large_ones_by_every_path() -> None:
+    made = products(FC.net(), 64)
+    sizes = {product.multiply_adds for product in made}
+    assert sizes == {64 * 3072 * 1024, 64 * 1024 * 1024}
+    assert {product.path for product in made} <= {"onednn", "addmm"}
+    assert len(made) == 4 * len({product.path for product in made})
+
+
+def test_a_path_is_chosen_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(kernels.GEMM_VARIABLE, raising=False)
+    before = kernels.onednn_serves()
+    with gemm("addmm"):
+        assert not kernels.onednn_serves()
+    assert kernels.onednn_serves() == before
+
+
+# ------------------------------------------------------------------------------------------------------- the cases
+
+
+@pytest.mark.parametrize("case", [FC, CONV, DIGITS_FC], ids=lambda case: case.network)
+def test_the_torch_net_has_the_same_parameters(case: Case) -> None:
+    ours = sorted((*layer.weight_shape,) for layer in case.net().layers)
+    theirs = sorted(tuple(p.shape) for p in case.torch_model().parameters() if p.dim() > 1)
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam"])
+def test_every_variant_learns(optimizer: str) -> None:
+    case = Case("tiny", "conv:2/2/1+fc:4", (1, 4, 4), "mdfa", optimizer)
+    learner = case.learner(FLOAT32, replicas=2)
+    before = [tensor.clone() for tensor in learner.parameters.tensors()]
+    images, labels = next(case._batches(2, "cpu"))
+    learner.step(learner.network.inputs_from(images), labels)
+    assert not any(torch.equal(a, b) for a, b in zip(before, learner.parameters.tensors(), strict=True))
+
+    variants = case.autograd()
+    assert len(variants) == 4
+    for step in variants.values():
+        step()
+
+
+# --------------------------------------------------------------------------------------------------------- statistics
+
+
+def test_a_spread_is_the_median_and_the_quartiles() -> None:
+    assert Spread.of([5.0, 1.0, 3.0, 2.0, 4.0]) == Spread(3.0, 2.0, 4.0)
+    assert Spread.of([1.0, 2.0]) == Spread(1.5, 1.25, 1.75)
+    assert Spread.of([7.0]) == Spread(7.0, 7.0, 7.0)
+    values = [0.3, 0.1, 0.9, 0.4, 0.2, 0.8, 0.7]
+    assert Spread.of(values).median == statistics.median(values)
+    assert Spread(3.0, 2.0, 4.0).scaled(2) == Spread(6.0, 4.0, 8.0)
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    slow, quick = Blocks((2.0, 20.0, 4.0), 1), Blocks((1.0, 10.0, 1.0), 1)
+    assert ratios(slow, quick) == Spread(2.0, 2.0, 3.0)
+    assert fastest({"slow": slow, "quick": quick}) == "quick"
+
+
+def test_blocks_are_interleaved() -> None:
+    done: list[str] = []
+
+    def noting(name: str) -> Callable[[], None]:
+        return lambda: done.append(name)
+
+    blocks = interleaved({"a": noting("a"), "b": noting("b")}, rounds=3, seconds=0.0)
+
+    assert {name: (len(b.seconds), b.steps) for name, b in blocks.items()} == {"a": (3, 1), "b": (3, 1)}
+    assert done[-18:] == (["a"] * 3 + ["b"] * 3) * 3
+    assert all(seconds >= 0 for b in blocks.values() for seconds in b.seconds)
+
+
+def test_an_aim_is_met_on_its_side() -> None:
+    assert Aim(0.42).met(0.42)
+    assert not Aim(0.42).met(0.43)
+    assert Aim(4.0, at_least=True).met(4.1)
+    assert not Aim(4.0, at_least=True).met(3.9)
+
+
+def test_values_are_shown_for_people() -> None:
+    assert [shown(0.00291, "s"), shown(1.5, "s"), shown(79e6, "bytes"), shown(2437.3, "steps/s")] == [
+        "2.91 ms",
+        "1.5 s",
+        "79 MB",
+        "2437/s",
+    ]
+    assert [shown_comparison(kind, 0.04) for kind in ("ratio", "gain", "loss")] == ["0.04", "0.04×", "4.0 %"]
+    assert shown_comparison("loss", -0.0001) == "0.0 %"
+    assert shown_spread("gain", {"median": 4.0, "low": 3.9, "high": 4.1}) == "4.00× (3.90–4.10)"
+    assert shown_spread("ratio", {"median": 0.5, "low": 0.5, "high": 0.5}) == "0.50"
+
+
+def test_a_process_that_fails_to_measure_memory_says_why() -> None:
+    from mdfa_core.bench.memory import run_apart
+
+    with pytest.raises(MdfaError, match="measures memory failed"):
+        run_apart("ours", "hope", threads=1, precision="float32", steps=1)
+
+
+# -------------------------------------------------------------------------------------------------- the other programs
+
+
+def test_the_gpu_program_runs_through_on_the_cpu_at_small_size(tmp_path: Path) -> None:
+    program = ROOT / "benchmarks" / "gpu.py"
+    done = python(program, "--device", "cpu", "--small", "--json", "gpu.json", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "right" in done.stdout
+    content = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
+    assert all(item["right"] for item in content["correctness"])
+    assert {tuple(item["largest relative difference"]) for item in content["correctness"]} == {tuple(METHODS)}
+    for row in content["steps"]:
+        assert row["replica-steps/s"] > 0
+        assert row["share of the bandwidth floor"] > 0
+
+
+def test_the_gpu_program_refuses_a_cpu_at_full_size(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu"])
+    with pytest.raises(SystemExit) as caught:
+        script("gpu").main()
+    assert caught.value.code == 2
+    assert re.fullmatch(r"gpu\.py: [^\n]+\n", capsys.readouterr().err)
+
+
+@pytest.mark.gpu
+def test_stacks_on_the_gpu_learn_what_stacks_on_the_cpu_learn() -> None:
+    gpu = script("gpu")
+    for case in gpu.SMALL.checked:
+        assert gpu.check(case, 3, torch.device("cuda"))["right"]
+
+
+def test_the_peers_program_says_which_peers_it_had(tmp_path: Path) -> None:
+    done = python(ROOT / "benchmarks" / "peers.py", "--quick", "--threads", "1", "--json", "peers.json", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = json.loads((tmp_path / "peers.json").read_text(encoding="utf-8"))["rows"]
+    assert all(("seconds" in row) != ("skipped" in row) for row in rows)
+    assert all("seconds" in row for row in rows if not row["row"].startswith("BioTorch"))
+    if importlib.util.find_spec("biotorch") is None:
+        assert "not installed" in done.stdout
