@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,8 @@ from mdfa_core.registry import Table
 CONVENTIONS = ("paper", "released")
 """The paper's text (section 4), or its released code where the two disagree."""
 
+_PART = 1 << 16  # numbers drawn at a time
+
 MONO_LOWER_BOUND = 1e-3
 """Lower bound of the uniform distribution under the non-negativity constraint (section 4)."""
 
@@ -29,9 +31,16 @@ class Initializer(ABC):
 
     @abstractmethod
     def draw(
-        self, shape: Sequence[int], fan_in: int, generator: torch.Generator, *, nonnegative: bool, convention: str
+        self,
+        shape: Sequence[int],
+        fan_in: int,
+        generator: torch.Generator,
+        *,
+        nonnegative: bool,
+        convention: str,
+        dtype: torch.dtype = torch.float64,
     ) -> Tensor:
-        """A float64 CPU tensor of `shape`; `nonnegative` asks for the variant for constrained weights."""
+        """A CPU tensor of `shape`, drawn in float64; `nonnegative` asks for the variant for constrained weights."""
 
     @abstractmethod
     def __str__(self) -> str:
@@ -43,9 +52,16 @@ class Zeros(Initializer):
     """All zeros (forward weights only: zero feedback would deliver no error)."""
 
     def draw(
-        self, shape: Sequence[int], fan_in: int, generator: torch.Generator, *, nonnegative: bool, convention: str
+        self,
+        shape: Sequence[int],
+        fan_in: int,
+        generator: torch.Generator,
+        *,
+        nonnegative: bool,
+        convention: str,
+        dtype: torch.dtype = torch.float64,
     ) -> Tensor:
-        return torch.zeros(tuple(shape), dtype=torch.float64)
+        return torch.zeros(tuple(shape), dtype=dtype)
 
     def __str__(self) -> str:
         return "zeros"
@@ -62,7 +78,14 @@ class ScaledUniform(Initializer):
     scale: float = 1.0
 
     def draw(
-        self, shape: Sequence[int], fan_in: int, generator: torch.Generator, *, nonnegative: bool, convention: str
+        self,
+        shape: Sequence[int],
+        fan_in: int,
+        generator: torch.Generator,
+        *,
+        nonnegative: bool,
+        convention: str,
+        dtype: torch.dtype = torch.float64,
     ) -> Tensor:
         released = convention == "released"
         bound = self.scale * fan_in**0.25 if released else self.scale / math.sqrt(fan_in)
@@ -72,7 +95,7 @@ class ScaledUniform(Initializer):
                 f"uniform:{self.scale:g} with {fan_in} incoming connections has the bound {bound:.3g}, not above the "
                 f"lower bound {lower:g} of non-negative weights: choose a larger scale"
             )
-        return torch.empty(tuple(shape), dtype=torch.float64).uniform_(lower, bound, generator=generator)
+        return _filled(shape, dtype, lambda part: part.uniform_(lower, bound, generator=generator))
 
     def __str__(self) -> str:
         return f"uniform:{_shortest(self.scale)}"
@@ -85,13 +108,31 @@ class Normal(Initializer):
     std: float = 0.1
 
     def draw(
-        self, shape: Sequence[int], fan_in: int, generator: torch.Generator, *, nonnegative: bool, convention: str
+        self,
+        shape: Sequence[int],
+        fan_in: int,
+        generator: torch.Generator,
+        *,
+        nonnegative: bool,
+        convention: str,
+        dtype: torch.dtype = torch.float64,
     ) -> Tensor:
-        values = torch.empty(tuple(shape), dtype=torch.float64).normal_(0.0, self.std, generator=generator)
-        return values.abs_() if nonnegative else values
+        def draw(part: Tensor) -> Tensor:
+            part.normal_(0.0, self.std, generator=generator)
+            return part.abs_() if nonnegative else part
+
+        return _filled(shape, dtype, draw)
 
     def __str__(self) -> str:
         return f"normal:{_shortest(self.std)}"
+
+
+def _filled(shape: Sequence[int], dtype: torch.dtype, draw: Callable[[Tensor], Tensor]) -> Tensor:
+    """A tensor drawn part by part: all of it in float64 would be a net's largest need of memory."""
+    values = torch.empty(tuple(shape), dtype=dtype)
+    for part in values.view(-1).split(_PART):
+        part.copy_(draw(torch.empty(part.shape, dtype=torch.float64)))
+    return values
 
 
 INITIALIZERS: Table[type[Zeros] | type[ScaledUniform] | type[Normal]] = Table("initialiser")

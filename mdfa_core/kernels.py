@@ -384,20 +384,27 @@ def _gradient(delta: Tensor, x: Tensor, w: Tensor, stride: int, mask: tuple[bool
 
 
 def stack(replicas: Sequence[Tensor]) -> Tensor:
-    """Tensors of equal shape as [R, …], each in its own memory order and starting where an allocation may start.
-
-    A product's last bit can depend on how its operands are aligned: so aligned, a replica's slice is as good as a
-    tensor of its own. Sizes that are a multiple of 64 bytes leave no gaps.
-    """
-    first = laid_out(replicas[0].unsqueeze(0))
-    line = CACHE_LINE // first.element_size()
-    step = -(-first.numel() // line) * line
-    stacked = torch.empty(len(replicas) * step, dtype=first.dtype, device=first.device).as_strided(
-        (len(replicas), *first.shape[1:]), (step, *first.stride()[1:])
-    )
+    """Tensors of equal shape as [R, …], laid out as `empty_stack` does."""
+    stacked = empty_stack(len(replicas), replicas[0])
     for place, tensor in zip(stacked, replicas, strict=True):
         place.copy_(tensor)
     return stacked
+
+
+def empty_stack(replicas: int, like: Tensor) -> Tensor:
+    """Room for so many tensors like the given one, [R, …], each starting where an allocation may start.
+
+    A product's last bit can depend on how its operands are aligned: so aligned, a replica's slice is as good as a
+    tensor of its own. Sizes that are a multiple of 64 bytes leave no gaps. The order in memory is that of `laid_out`.
+    """
+    line = CACHE_LINE // like.element_size()
+    step = -(-like.numel() // line) * line
+    order = (0, 2, 3, 1) if like.dim() == 4 else tuple(range(like.dim()))
+    strides, stride = [0] * like.dim(), 1
+    for axis in reversed(order):
+        strides[axis], stride = stride, stride * like.shape[axis]
+    room = torch.empty(replicas * step, dtype=like.dtype, device=like.device)
+    return room.as_strided((replicas, *like.shape), (step, *strides))
 
 
 def replica(tensor: Tensor, r: int) -> Tensor:

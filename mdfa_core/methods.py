@@ -164,7 +164,12 @@ class Method:
             nonnegative = self.constraint.covers(number)
             weights.append(
                 initializer.draw(
-                    layer.weight_shape, layer.fan_in, generator, nonnegative=nonnegative, convention=convention
+                    layer.weight_shape,
+                    layer.fan_in,
+                    generator,
+                    nonnegative=nonnegative,
+                    convention=convention,
+                    dtype=network.precision.storage,
                 )
             )
         parameters = network.parameters_from(weights)
@@ -191,6 +196,7 @@ class Method:
                 torch_generator(seed, "feedback weights", number),
                 nonnegative=self.constraint.feedback,
                 convention=convention,
+                dtype=network.precision.storage,
             )
             for number, item in enumerate(needed)
         ]

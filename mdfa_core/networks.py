@@ -288,7 +288,9 @@ class Parameters:
 
     @staticmethod
     def stack(replicas: Sequence[Parameters], device: torch.device | str = "cpu") -> Parameters:
-        """Single nets as the replicas of one stack."""
+        """Single nets as the replicas of one stack; a single one that is where it should be is taken as it is."""
+        if len(replicas) == 1 and replicas[0].weights[0].device == torch.device(device):
+            return replicas[0]
         return Parameters(
             tuple(
                 kernels.stack([w[0].to(device) for w in column])
@@ -401,7 +403,7 @@ class Network:
             raise GeometryError(f"{what} of {len(arrays)} arrays were given, but {len(shapes)} are needed")
         tensors = []
         for number, (array, shape) in enumerate(zip(arrays, shapes, strict=True), 1):
-            tensor = torch.as_tensor(array).detach().to(device, self.precision.storage, copy=True)
+            tensor = torch.as_tensor(array).detach().to(device, self.precision.storage)
             flat = (shape[0], math.prod(shape[1:])) if what == "feedback" else shape
             if tensor.shape in (shape, flat):
                 tensor = tensor.unsqueeze(0)

@@ -152,7 +152,7 @@ class Descent:
         self.optimizer = optimizer
         self.step = 0
         self.slots = [
-            tuple(kernels.stack([torch.full_like(part, value) for part in tensor]) for _, value in optimizer.slots)
+            tuple(kernels.empty_stack(len(tensor), tensor[0]).fill_(value) for _, value in optimizer.slots)
             for tensor in parameters.tensors()
         ]
         self.l2 = list(l2)
