@@ -99,6 +99,9 @@ def meaning(experiment: Experiment, level: str, probe: Probed | None) -> Meaning
             else "50 % is chance: hardly more is known than the flip of a coin."
         )
 
+    if probe is not None and probe.units is not None:
+        reasons.append(f"In a net of this size {probe.units} units of each layer are measured.")
+
     if not hidden:
         return Meaning("No hidden layer: every method makes the same updates.", "", True)
     if agreement is None:

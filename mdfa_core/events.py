@@ -77,6 +77,8 @@ class Probed(Event):
     """
 
     kind: ClassVar[str] = "probed"
+    units: int | None = None
+    """Most units measured in a layer, where a sample was asked for; None: all were."""
     unit: Agreement
     example: Agreement
     batch: Agreement

@@ -275,11 +275,9 @@ class Run:
         if probe_clock.due(self.step, self.epoch, epoch_ends=epoch_ends, run_ends=run_ends):
             batch = self.learner.observe(inputs, labels)
             measured = self.learner.measure(batch, sample)
-            self._pending.append(
-                Probed(
-                    step=self.step, epoch=self.epoch, **{f.name: getattr(measured, f.name) for f in fields(measured)}
-                )
-            )
+            values = {field.name: getattr(measured, field.name) for field in fields(measured)}
+            units = None if sample is None else sample.units
+            self._pending.append(Probed(step=self.step, epoch=self.epoch, units=units, **values))
             self.learner.learn(batch)
         else:
             batch = self.learner.step(inputs, labels)

@@ -33,6 +33,7 @@ from mdfa_core.events import (
     to_dict,
     to_json,
 )
+from mdfa_core.probes import Sample
 from mdfa_core.training import VARYING
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -1225,3 +1226,10 @@ def test_what_is_no_event_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(MdfaError) as caught:
         from_dict(fields)
     assert "\n" not in str(caught.value)
+
+
+def test_a_probe_says_whether_it_looked_at_a_sample() -> None:
+    for sample, units in ((None, None), (Sample(units=4, examples=2), 4)):
+        probed = _of(Probed, train(SMALL, device="cpu", probe=Every(epochs=1), sample=sample))
+        assert {event.units for event in probed} == {units}
+        assert {len(event.unit.layers) for event in probed} == {1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 
@@ -112,6 +113,9 @@ def test_what_is_said_of_each_level() -> None:
     assert "sum" not in words.meaning(mdfa.replace(method="bp"), "batch", probed()).reason
     assert "50 % is chance" in words.meaning(mdfa.replace(method="fa"), "unit", probed(0.5)).reason
     assert "Theorem 5" in words.meaning(mdfa.replace(outputs=3), "unit", probed(0.6)).reason
+    assert "are measured" not in unit.reason
+    sampled = dataclasses.replace(probed(), units=32)
+    assert "32 units of each layer are measured" in words.meaning(mdfa, "unit", sampled).reason
 
 
 def test_what_is_undefined_is_said() -> None:
