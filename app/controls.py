@@ -13,7 +13,7 @@ from app.limits import LIMITS, Limits
 from app.session import absent
 from app.style import WIDGETS
 from mdfa_core import ACTIVATIONS, DATASETS, INITIALIZERS, METHODS, NETWORKS, OPTIMIZERS, Experiment
-from mdfa_core.initializers import Zeros
+from mdfa_core.initializers import Zeros, takes_number
 
 FIRST = Experiment(learning_rate=0.003, batch_size=32, epochs=100)
 """What the page opens with: slow enough to watch, seconds until it is learnt."""
@@ -210,7 +210,7 @@ class _Initializer:
 
     @property
     def _scaled(self) -> bool:
-        return bool(dataclasses.fields(INITIALIZERS[self.kind.value]))
+        return takes_number(self.kind.value)
 
     def show(self) -> None:
         """Ask for a scale only where there is one."""

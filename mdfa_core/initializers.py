@@ -5,6 +5,7 @@ Every draw is for one replica; stacks are made of such draws, so a replica start
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from abc import ABC, abstractmethod
@@ -135,7 +136,8 @@ def _filled(shape: Sequence[int], dtype: torch.dtype, draw: Callable[[Tensor], T
     return values
 
 
-INITIALIZERS: Table[type[Zeros] | type[ScaledUniform] | type[Normal]] = Table("initialiser")
+INITIALIZERS: Table[Callable[..., Initializer]] = Table("initialiser")
+"""Classes (or functions) that make an initialiser, from one positive number or from nothing."""
 INITIALIZERS.add("zeros", Zeros)
 INITIALIZERS.add("uniform", ScaledUniform)
 INITIALIZERS.add("normal", Normal)
@@ -159,15 +161,15 @@ def parse(text: str | Initializer) -> Initializer:
     number = match[2] or match[3]
     if number is None:
         return INITIALIZERS[name]()
-    if name == "zeros":
-        raise InvalidValue(f"the initialiser {text!r} has a number, but zeros takes none: write zeros")
+    if not takes_number(name):
+        raise InvalidValue(f"the initialiser {text!r} has a number, but {name} takes none: write {name}")
     try:
         value = float(number)
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value > 0):
         raise InvalidValue(f"the initialiser {text!r} has the number {number!r}: give a positive one, as in {name}:0.1")
-    return ScaledUniform(value) if name == "uniform" else Normal(value)
+    return INITIALIZERS[name](value)
 
 
 def _shortest(number: float) -> str:
@@ -175,5 +177,12 @@ def _shortest(number: float) -> str:
     return repr(float(number)).removesuffix(".0")
 
 
+def takes_number(name: str) -> bool:
+    """Whether the initialiser called `name` is made from a number."""
+    return bool(inspect.signature(INITIALIZERS[name]).parameters)
+
+
 def _spelled() -> list[str]:
-    return ["zeros", "uniform:SCALE", "normal:STD"]
+    return [
+        ":".join((name, *map(str.upper, inspect.signature(INITIALIZERS[name]).parameters))) for name in INITIALIZERS
+    ]

@@ -1,17 +1,18 @@
-"""A method or an activation added from outside is one entry in a table, and everything works with it."""
+"""A method, an activation or an initialiser added from outside is one entry in a table; everything works with it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor
 
-from mdfa_core import ACTIVATIONS, METHODS, Experiment, probes
+from mdfa_core import ACTIVATIONS, INITIALIZERS, METHODS, Experiment, Run, probes
 from mdfa_core.activations import Activation
 from mdfa_core.errors import InvalidValue, UnknownName
-from mdfa_core.initializers import Normal
+from mdfa_core.initializers import Initializer, Normal, parse
 from mdfa_core.learner import Learner
 from mdfa_core.methods import MONO, Chain, Direct, FeedbackShape, Method, Signals, Transport, sign_guarantee
 from mdfa_core.networks import Network, Parameters, Trace
@@ -165,3 +166,40 @@ def test_and_forget_removed_ones() -> None:
 def test_built_in_names_are_taken(name: str) -> None:
     with pytest.raises(InvalidValue, match="exists already"):
         METHODS.add(name, METHODS[name])
+
+
+@dataclass(frozen=True)
+class Constant(Initializer):
+    """Every weight the same."""
+
+    value: float = 0.5
+
+    def draw(
+        self,
+        shape: Sequence[int],
+        fan_in: int,
+        generator: torch.Generator,
+        *,
+        nonnegative: bool,
+        convention: str,
+        dtype: torch.dtype = torch.float64,
+    ) -> Tensor:
+        return torch.full(tuple(shape), self.value, dtype=dtype)
+
+    def __str__(self) -> str:
+        return f"constant:{self.value}"
+
+
+def test_a_new_initialiser_is_parsed_listed_and_used() -> None:
+    INITIALIZERS.add("constant", Constant)
+    try:
+        assert parse("constant:0.25") == Constant(0.25)
+        assert parse("constant") == Constant(0.5)
+        experiment = Experiment(forward_init="constant:0.25", network="fc:3")
+        assert experiment.forward_init == "constant:0.25"
+        run = Run(experiment, device="cpu")
+        assert all(torch.equal(w, torch.full_like(w, 0.25)) for w in run.learner.parameters.weights)
+        with pytest.raises(UnknownName, match="constant:VALUE"):
+            parse("bogus")
+    finally:
+        INITIALIZERS.remove("constant")
