@@ -1,0 +1,199 @@
+"""Every fast path (oneDNN, tiles, chunks, common calls of a stack) gives what float64 and plain formulas give."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mdfa_core import ACTIVATIONS, METHODS, OPTIMIZERS, Learner, kernels
+from mdfa_core.kernels import PRECISIONS
+from mdfa_core.networks import Network
+from tests.references import batch_of, learner_of, network_of, relative
+
+FLOAT32, FLOAT64 = PRECISIONS["float32"], PRECISIONS["float64"]
+EXAMPLES, INPUTS, OUTPUTS = 64, 260, 300  # 5 million multiply-adds: large
+
+gemms = pytest.mark.parametrize("gemm", ["onednn", "addmm"])
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many tiles and chunks, with a ragged last one, where production would have few."""
+    monkeypatch.setattr(kernels, "_TILE", 1 << 14)
+    monkeypatch.setattr(kernels, "_CHUNK", 1 << 9)
+
+
+@pytest.fixture
+def served(gemm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(kernels.GEMM_VARIABLE, gemm)
+    if gemm == "onednn" and not kernels._onednn_works():
+        pytest.skip("PyTorch's fused oneDNN operator is not here")
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).normal(0, 1, shape).astype(np.float32))
+
+
+# ---------------------------------------------------------------------------------------------------------- products
+
+
+@gemms
+@pytest.mark.usefixtures("served")
+@pytest.mark.parametrize("replicas", [1, 3])
+@pytest.mark.parametrize("name", [None, *ACTIVATIONS])
+def test_a_large_dense_layer(name: str | None, replicas: int) -> None:
+    x, w, b = (
+        normal(replicas, EXAMPLES, INPUTS),
+        normal(replicas, OUTPUTS, INPUTS, seed=1) * 0.1,
+        normal(replicas, OUTPUTS, seed=2),
+    )
+    activation = None if name is None else ACTIVATIONS[name]
+
+    found = kernels.affine(x, w, b, FLOAT32, activation)
+
+    exact = x.double() @ w.double().mT + b.double().unsqueeze(1)
+    assert relative(found.double(), exact if activation is None else activation.function(exact)) < 1e-5
+
+
+@gemms
+@pytest.mark.usefixtures("served")
+@pytest.mark.parametrize("shared", [True, False])
+def test_large_products_and_their_tiles(shared: bool) -> None:
+    delta, w, x = (
+        normal(2, EXAMPLES, OUTPUTS),
+        normal(2, OUTPUTS, INPUTS, seed=1),
+        normal(1 if shared else 2, EXAMPLES, INPUTS, seed=2),
+    )
+    exact = delta.double().mT @ x.double()
+
+    assert relative(kernels.product(delta, w, FLOAT32).double(), delta.double() @ w.double()) < 1e-5
+    assert relative(kernels.outer(delta, x, FLOAT32).double(), exact) < 1e-5
+
+    whole, times = torch.full((2, OUTPUTS, INPUTS), torch.nan), torch.zeros(2, OUTPUTS, INPUTS)
+    tiles = list(kernels.outer_tiles(delta, x, FLOAT32))
+    for index, g in tiles:
+        whole[index] = g
+        times[index] += 1
+    assert len(tiles) > 10
+    assert bool((times == 1).all())
+    assert relative(whole.double(), exact) < 1e-5
+
+
+def test_scaled_updates_are_added_at_each_replicas_factor() -> None:
+    w, delta, x = normal(3, 20, 10), normal(3, 8, 20, seed=1), normal(3, 8, 10, seed=2)
+    for factors in ([-0.1, -0.1, -0.1], [-0.1, 0.5, -2.0]):
+        found = w.clone()
+        kernels.add_outer_(found, delta, x, factors, equal=len(set(factors)) == 1)
+        exact = w.double() + torch.tensor(factors).double()[:, None, None] * (delta.double().mT @ x.double())
+        assert relative(found.double(), exact) < 1e-5
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("shape", [(40,), (6, 5, 4)])
+def test_error_signals_in_parts(shape: tuple[int, ...], activation: str, outputs: int) -> None:
+    error, b = normal(1, 30, outputs), kernels.stack([normal(outputs, *shape, seed=1)])
+    saved = kernels.laid_out(normal(1, 30, *shape, seed=2).clamp(-0.9, 0.9))
+    rule = ACTIVATIONS[activation]
+
+    found = kernels.spread_through(error, b, saved, rule, FLOAT32)
+
+    exact = (error.double() @ b.double().flatten(2)).reshape(1, 30, *shape)
+    assert relative(found.double(), rule.backward(exact, saved.double())) < 1e-5
+
+
+def test_stacks_start_replicas_on_cache_lines_and_keep_channels_last() -> None:
+    stack = kernels.stack([normal(3, 2, 5, 5, seed=seed) for seed in range(3)])
+
+    assert all(place.data_ptr() % kernels.CACHE_LINE == 0 for place in stack)
+    assert stack.stride()[1:] == (50, 1, 10, 2)
+    assert all(torch.equal(stack[seed], normal(3, 2, 5, 5, seed=seed)) for seed in range(3))
+    misaligned = normal(3, 1, 7)
+    assert kernels.replica(misaligned, 1).data_ptr() % kernels.CACHE_LINE == 0
+    assert torch.equal(kernels.replica(misaligned, 1), misaligned[1:2])
+
+
+# ------------------------------------------------------------------------------------------------------- whole steps
+
+
+RATES, PENALTIES = (0.05, 0.2, 0.01), (0.0, 0.01, 0.1)
+
+
+def exact_twin(learner: Learner, *, replicas: slice = slice(None)) -> Learner:
+    """The same nets in float64."""
+    net = learner.network
+    network = Network(net.architecture, net.input_shape, net.outputs, net.activation, FLOAT64)
+    weights = [w[replicas].double() for w in learner.parameters.weights]
+    biases = [b[replicas].double() for b in learner.parameters.biases]
+    return Learner(
+        network,
+        learner.method,
+        learner.descent.optimizer,
+        network.parameters_from(weights, biases),
+        learner.method.feedback_from(network, [b[replicas].double() for b in learner.feedback]),
+        learning_rates=learner.descent.rates[replicas],
+        l2=learner.descent.l2[replicas],
+        floor=learner.floor,
+    )
+
+
+def assert_steps_are_exact(learner: Learner, examples: int, steps: int = 3) -> None:
+    twins = [exact_twin(learner, replicas=slice(r, r + 1)) for r in range(learner.replicas)]
+    for step in range(steps):
+        inputs, labels = batch_of(learner.network, examples, replicas=learner.replicas, seed=step)
+        learner.step(inputs, labels)
+        for r, twin in enumerate(twins):
+            twin.step(inputs[r : r + 1].double(), labels[r : r + 1])
+    for r, twin in enumerate(twins):
+        for found, exact in zip(learner.parameters.tensors(), twin.parameters.tensors(), strict=True):
+            assert relative(found[r].double(), exact[0]) < 2e-5
+
+
+@gemms
+@pytest.mark.usefixtures("served")
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("method", METHODS)
+def test_steps_of_large_nets(method: str, optimizer: str) -> None:
+    network = network_of("fc:300,280", image=(1, 16, 16))
+    assert_steps_are_exact(
+        learner_of(network, method, optimizer=optimizer, rates=RATES[:2], l2=PENALTIES[:2], scale=0.1), EXAMPLES
+    )
+
+
+@pytest.mark.parametrize("rates", [RATES, (0.05,) * 3], ids=["own-rates", "one-rate"])
+@pytest.mark.parametrize("penalties", [PENALTIES, (0.0,) * 3], ids=["penalised", "free"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("method", METHODS)
+def test_stacks_in_common_calls(
+    method: str, optimizer: str, penalties: tuple[float, ...], rates: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forced, since the trial that allows common calls would hide a wrong one by refusing it."""
+    monkeypatch.setattr(Learner, "together", lambda self, inputs, labels: True)
+    network = network_of("fc:64,48", image=(1, 8, 8))
+    assert_steps_are_exact(learner_of(network, method, optimizer=optimizer, rates=rates, l2=penalties, scale=0.1), 64)
+
+
+def test_adam_in_one_pass_is_adam(monkeypatch: pytest.MonkeyPatch) -> None:
+    rule, results = OPTIMIZERS["adam"], []
+    for one_pass in (True, False):
+        if not one_pass:
+            monkeypatch.setattr("mdfa_core.optimizers._one_pass_serves", lambda: False)
+        parameter, mean, square = normal(50, seed=1), torch.zeros(50), torch.zeros(50)
+        for step in (1, 2, 3):
+            rule.update_(parameter, normal(50, seed=step) * 1e-6, [mean, square], 0.1, step)
+        results.append((parameter, mean, square))
+    for a, b in zip(*results, strict=True):
+        assert relative(a, b) < 1e-5
+
+
+def test_an_activation_without_fast_forms_is_used_as_it_is() -> None:
+    plain = dataclasses.replace(ACTIVATIONS["tanh"], function_=None, backward_=None, onednn=None)
+    x, w, b = normal(1, EXAMPLES, INPUTS), normal(1, OUTPUTS, INPUTS, seed=1) * 0.1, normal(1, OUTPUTS, seed=2)
+
+    assert (
+        relative(kernels.affine(x, w, b, FLOAT32, plain), kernels.affine(x, w, b, FLOAT32, ACTIVATIONS["tanh"])) < 1e-5
+    )
