@@ -72,6 +72,14 @@ class Visitor:
         """What the key of the agreement chart says of a hidden layer."""
         return self.page.locator(".agreement .key", has_text=f"layer {number}").locator("b").inner_text()
 
+    def settled(self, number: Locator) -> int:
+        """A number once it stands still: parts of a page are told one after the other."""
+        before, now = "", number.inner_text()
+        while before != now:
+            self.page.wait_for_timeout(500)
+            before, now = now, number.inner_text()
+        return int(now)
+
     def choose(self, label: str, choice: str) -> None:
         self.page.get_by_label(label, exact=True).select_option(choice)
 
@@ -89,7 +97,7 @@ def visitor(page: Page, address: str) -> Iterator[Visitor]:
 def test_start_shows_agreement_and_fa_lets_it_fall(visitor: Visitor, wait_until: Callable[..., None]) -> None:
     visitor.press("▶ Start")
     visitor.shows("100 % of the unit error signals have the true sign.")
-    assert (visitor.layer(1), visitor.layer(2)) == ("100 %", "100 %")
+    wait_until(lambda: (visitor.layer(1), visitor.layer(2)) == ("100 %", "100 %"), "both layers at 100 %")
     visitor.page.locator(".accuracy .key", has_text="training").get_by_text("%").wait_for()
     wait_until(lambda: visitor.epoch() >= 3, "enough of a run to be kept")
     visitor.press("FA")
@@ -98,19 +106,19 @@ def test_start_shows_agreement_and_fa_lets_it_fall(visitor: Visitor, wait_until:
     visitor.shows("before: mDFA")
 
 
-def test_pause_step_and_reset(visitor: Visitor) -> None:
+def test_pause_step_and_reset(visitor: Visitor, wait_until: Callable[..., None]) -> None:
     visitor.press("▶ Start")
     visitor.shows("100 % of the unit error signals have the true sign.")
     visitor.press("Pause")
     visitor.state("Paused")
     steps = visitor.page.locator(".numbers b").nth(1)
-    before = int(steps.inner_text())
+    before = visitor.settled(steps)
     visitor.press("Step")
     visitor.page.locator(".numbers b").nth(1).get_by_text(str(before + 1), exact=True).wait_for()
     visitor.state("Paused")
     visitor.press("Reset")
     visitor.state("Ready")
-    assert visitor.epoch() == 0
+    wait_until(lambda: visitor.epoch() == 0, "a run at its beginning")
 
 
 def test_every_control_is_understood(visitor: Visitor) -> None:
