@@ -32,7 +32,6 @@ GEMM_VARIABLE = "MDFA_GEMM"
 GEMMS = ("auto", "onednn", "addmm")
 
 _TILE = 1 << 20  # numbers of a weight update made at a time, so that it is applied while it is in the cache
-_CHUNK = 1 << 18  # numbers of an error signal made at a time, likewise
 _STACK = 1 << 23  # numbers of a stack's weights up to which products of all replicas in one call are considered
 
 Index = tuple[int | slice, ...]
@@ -300,16 +299,8 @@ def spread(error_RNC: Tensor, feedback: Tensor, precision: Precision) -> Tensor:
 def spread_through(
     error_RNC: Tensor, feedback: Tensor, saved: Tensor, activation: Activation, precision: Precision
 ) -> Tensor:
-    """(e B) ⊙ f′(a), [R, N, *units], example by example where all of e B would not stay in the cache."""
-    examples = saved.shape[1]
-    chunk = max(1, _CHUNK * examples // saved.numel())
-    if chunk >= examples or saved.device.type != "cpu":
-        return activation.chained_(spread(error_RNC, feedback, precision), saved)
-    delta = torch.empty_like(saved)
-    for start in range(0, examples, chunk):
-        part = slice(start, start + chunk)
-        delta[:, part] = activation.chained_(spread(error_RNC[:, part], feedback, precision), saved[:, part])
-    return delta
+    """(e B) ⊙ f′(a), [R, N, *units], in the place of e B."""
+    return activation.chained_(spread(error_RNC, feedback, precision), saved)
 
 
 # ------------------------------------------------------------------------------------------------------- convolutions

@@ -18,7 +18,7 @@ from mdfa_core.methods import Method, Signals
 from mdfa_core.networks import Network, Parameters, Trace
 from mdfa_core.optimizers import Descent, Optimizer
 
-_TOGETHER = 1 << 23  # numbers of a stack's weights up to which advancing all replicas in common calls is tried
+TOGETHER = 1 << 23  # numbers of a stack's weights up to which advancing all replicas in common calls is tried
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class Learner:
             return True
         kind = (*inputs.shape, *inputs.stride(), *labels_RN.shape)
         if kind not in self._together:
-            small = sum(weight.numel() for weight in self.parameters.weights) <= _TOGETHER
+            small = sum(weight.numel() for weight in self.parameters.weights) <= TOGETHER
             self._together[kind] = small and self._aligned(inputs) and self._same_bits(kind, inputs, labels_RN)
         return self._together[kind]
 

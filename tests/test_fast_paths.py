@@ -1,4 +1,4 @@
-"""Every fast path (oneDNN, tiles, chunks, common calls of a stack) gives what float64 and plain formulas give."""
+"""Every fast path (oneDNN, tiles, common calls of a stack) gives what float64 and plain formulas give."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ gemms = pytest.mark.parametrize("gemm", ["onednn", "addmm"])
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many tiles and chunks, with a ragged last one, where production would have few."""
+    """Many tiles, with a ragged last one, where production would have few."""
     monkeypatch.setattr(kernels, "_TILE", 1 << 14)
-    monkeypatch.setattr(kernels, "_CHUNK", 1 << 9)
 
 
 @pytest.fixture
@@ -95,7 +94,7 @@ def test_scaled_updates_are_added_at_each_replicas_factor() -> None:
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("shape", [(40,), (6, 5, 4)])
-def test_error_signals_in_parts(shape: tuple[int, ...], activation: str, outputs: int) -> None:
+def test_error_signals_in_place(shape: tuple[int, ...], activation: str, outputs: int) -> None:
     error, b = normal(1, 30, outputs), kernels.stack([normal(outputs, *shape, seed=1)])
     saved = kernels.laid_out(normal(1, 30, *shape, seed=2).clamp(-0.9, 0.9))
     rule = ACTIVATIONS[activation]
