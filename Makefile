@@ -5,6 +5,7 @@ PYTHON ?= python3
 PORT ?= 5006
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+REPRODUCE_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,7 +16,7 @@ SCREEN := $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname -s)))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help app lab bench test lint types imports pytest constraints clean distclean free-port
+.PHONY: help app lab bench reproduce test lint types imports pytest constraints clean distclean free-port
 
 help: ## List the commands
 	@echo "Usage: make COMMAND"
@@ -35,6 +36,9 @@ lab: $(VENV)/.notebooks ## Open the notebooks in JupyterLab
 bench: $(VENV)/.bench ## Measure this project beside torch.nn (two minutes); BENCH_ARGS adds options
 	@$(BIN)/mdfa bench $(BENCH_ARGS)
 
+reproduce: $(VENV)/.notebooks ## Run every table of the paper at toy size, end to end; REPRODUCE_ARGS='--profile quick --data-dir data' for real
+	@$(BIN)/mdfa reproduce $(REPRODUCE_ARGS)
+
 test: lint types imports pytest ## Run everything below: linters, types, import rules and tests
 
 lint: $(VENV)/.dev ## Check style and formatting (ruff)
@@ -47,8 +51,8 @@ types: $(VENV)/.dev ## Check the types (mypy)
 imports: $(VENV)/.dev ## Check that imports go downward only (import-linter)
 	$(BIN)/lint-imports --no-cache
 
-pytest: $(VENV)/.dev ## Run the tests; PYTEST_ARGS chooses some of them
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+pytest: $(VENV)/.dev ## Run the tests, a process a core; PYTEST_ARGS chooses some of them
+	$(BIN)/python -m pytest -n logical --dist loadfile $(PYTEST_ARGS)
 
 constraints: ## Pin the tested set again after pyproject.toml changed (needs uv; UPGRADE=--upgrade takes new versions)
 	@command -v uv >/dev/null 2>&1 || { \
