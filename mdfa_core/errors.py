@@ -37,3 +37,15 @@ class DeviceError(MdfaError):
 
 class CheckpointError(MdfaError):
     """A checkpoint that cannot be written or read; what was saved before is untouched."""
+
+
+class ClusterError(MdfaError):
+    """A cluster that cannot be reached or used; what was finished is kept."""
+
+
+class StoreError(MdfaError):
+    """A store of runs that cannot be opened, read or written; what was stored before is untouched."""
+
+
+class MissingPackage(MdfaError):
+    """An optional package that is not installed; the message says how to get it."""

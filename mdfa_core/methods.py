@@ -54,7 +54,13 @@ class FeedbackShape:
 
 
 class Transport(ABC):
-    """Answers where the error signal ε_l of hidden layer l comes from."""
+    """Answers where the error signal ε_l of hidden layer l comes from.
+
+    Attributes:
+        needs_feedback: whether it carries errors through feedback weights of its own.
+    """
+
+    needs_feedback: bool = True
 
     @abstractmethod
     def feedback(self, network: Network) -> tuple[FeedbackShape, ...]:
@@ -74,7 +80,7 @@ class Chain(Transport):
     """
 
     def __init__(self, *, fixed: bool) -> None:
-        self.fixed = fixed
+        self.fixed = self.needs_feedback = fixed
 
     def feedback(self, network: Network) -> tuple[FeedbackShape, ...]:
         if not self.fixed:

@@ -77,6 +77,7 @@ class Architecture:
 
 
 NETWORKS: Table[Architecture] = Table("network")
+NETWORKS.add("plane-fc", Architecture((Dense(32), Dense(32))))
 NETWORKS.add("digits-fc", Architecture((Dense(128), Dense(128))))
 NETWORKS.add("digits-conv", Architecture((Conv(16, 3, 1), Conv(32, 3, 2))))
 NETWORKS.add("cifar-fc", Architecture((Dense(1024), Dense(1024))))

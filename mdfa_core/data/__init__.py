@@ -1,6 +1,7 @@
 """Labelled images: the data sets, and n-class tasks drawn from them by a seed."""
 
 from mdfa_core.data.arrays import ArrayDataSet
+from mdfa_core.data.cache import TaskCache, TaskFacts
 from mdfa_core.data.source import ArrayImages, DataSet, Facts, Images
 from mdfa_core.data.table import DATASETS, Description, check, describe, fetch
 from mdfa_core.data.tasks import MEMORY_LIMIT, ArraySplit, LazySplit, Split, Task, load_task
@@ -18,6 +19,8 @@ __all__ = [
     "LazySplit",
     "Split",
     "Task",
+    "TaskCache",
+    "TaskFacts",
     "check",
     "describe",
     "fetch",

@@ -12,6 +12,7 @@ from mdfa_core.data.digits import Digits
 from mdfa_core.data.folder import ImageFolder
 from mdfa_core.data.mnist import Mnist
 from mdfa_core.data.places import Place, find_place
+from mdfa_core.data.plane import CIRCLES, MOONS, SPIRALS, XOR
 from mdfa_core.data.source import DataSet
 from mdfa_core.errors import DataError
 from mdfa_core.registry import Table
@@ -22,6 +23,10 @@ DATASETS.add("mnist", Mnist())
 DATASETS.add("cifar10", CIFAR10)
 DATASETS.add("cifar100", CIFAR100)
 DATASETS.add("imagefolder", ImageFolder())
+DATASETS.add("moons", MOONS)
+DATASETS.add("circles", CIRCLES)
+DATASETS.add("spirals", SPIRALS)
+DATASETS.add("xor", XOR)
 
 
 @final

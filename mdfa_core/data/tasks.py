@@ -9,7 +9,7 @@ import hashlib
 import operator
 import os
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -107,6 +107,12 @@ class Task:
     validation: Split
     test: Split
     checksum: str
+
+    def sealed(self) -> Task:
+        """The same task, same checksum, with no test images: what a search may see."""
+        nothing = np.zeros(0, dtype=np.int64)
+        pixels = torch.zeros((0, *self.input_shape), dtype=torch.uint8, device=self.test.labels.device)
+        return replace(self, test=ArraySplit(pixels, self.test.labels[:0], nothing, self.test.part))
 
 
 def load_task(

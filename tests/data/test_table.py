@@ -8,6 +8,7 @@ import pytest
 from mdfa_core.data import DATASETS, DataSet, check, describe, fetch
 from mdfa_core.errors import DataError, UnknownName
 
+PLANES = ("moons", "circles", "spirals", "xor")
 EVERY = pytest.mark.parametrize("name", list(DATASETS))
 
 
@@ -19,7 +20,7 @@ def test_every_entry_is_complete(name: str) -> None:
     assert data.licence
     assert data.source.startswith("https://")
     channels, height, width = data.shape(None)
-    assert channels in (1, 3)
+    assert channels in (1, 2, 3)  # grey, a point of the plane, colour
     assert data.shape(height) == (channels, height, width)
 
 
@@ -57,6 +58,7 @@ def test_describe_where_everything_is(everything: Path) -> None:
         "cifar10": f"ready in {everything / 'cifar-10-batches-py'}",
         "cifar100": f"ready in {everything / 'cifar-100-python'}",
         "imagefolder": f"ready in {everything / 'pictures'}",
+        **dict.fromkeys(PLANES, "bundled"),
     }
     assert {name: row.classes for name, row in rows.items()} == {
         "digits": 10,
@@ -64,6 +66,7 @@ def test_describe_where_everything_is(everything: Path) -> None:
         "cifar10": 10,
         "cifar100": 100,
         "imagefolder": 4,
+        **dict.fromkeys(PLANES, 2),
     }
     assert rows["digits"].image_shape == (1, 8, 8)
     assert (rows["cifar100"].train, rows["cifar100"].test) == (50_000, 10_000)
@@ -71,9 +74,9 @@ def test_describe_where_everything_is(everything: Path) -> None:
 
 def test_describe_where_nothing_is(tmp_path: Path, cache: Path) -> None:
     for row in describe(tmp_path):
-        assert row.where == ("bundled" if row.name == "digits" else f"not in {tmp_path}")
+        assert row.where == ("bundled" if DATASETS[row.name].bundled else f"not in {tmp_path}")
     for row in describe():
-        assert row.where == ("bundled" if row.name == "digits" else "not downloaded")
+        assert row.where == ("bundled" if DATASETS[row.name].bundled else "not downloaded")
     assert not cache.exists()
     describe(tmp_path / "nowhere")
 

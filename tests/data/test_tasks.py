@@ -21,8 +21,15 @@ def size_of(name: str) -> int | None:
     return 12 if name == "imagefolder" else None
 
 
+def classes_of(name: str, wanted: int) -> int:
+    """As many classes as are wanted, or all the data set has."""
+    return min(wanted, DATASETS[name].facts.classes or wanted)
+
+
 def load(name: str, folder: Path, **settings: Any) -> Task:
-    return load_task(name, data_dir=folder, **{"classes": 3, "seed": 0, "image_size": size_of(name)} | settings)
+    return load_task(
+        name, data_dir=folder, **{"classes": classes_of(name, 3), "seed": 0, "image_size": size_of(name)} | settings
+    )
 
 
 def pixels_of(split: Split) -> torch.Tensor:
@@ -40,6 +47,7 @@ def splits_of(task: Task) -> dict[str, Split]:
 def test_a_task_against_a_slow_reference(
     name: str, everything: Path, classes: int, seed: int, validation: float
 ) -> None:
+    classes = classes_of(name, classes)
     task = load(name, everything, classes=classes, seed=seed, validation=validation)
     data, place = DATASETS[name], find_place(everything)
     names = data.list_classes(place)
@@ -262,3 +270,14 @@ class TestRealData:
         lazy = load_task("imagefolder", classes=5, seed=0, image_size=64, memory_limit=0)
         some = torch.arange(0, len(task.train), 100)
         assert torch.equal(task.train.gather(some), lazy.train.gather(some))
+
+
+@EVERY
+def test_a_sealed_task_is_the_same_task_without_its_test_images(name: str, everything: Path) -> None:
+    task = load(name, everything)
+    sealed = task.sealed()
+
+    assert len(sealed.test) == 0
+    assert sealed.test.gather(torch.zeros(0, dtype=torch.int64)).shape == (0, *task.input_shape)
+    assert (sealed.train, sealed.validation, sealed.checksum) == (task.train, task.validation, task.checksum)
+    assert len(task.test) > 0
