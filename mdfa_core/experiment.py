@@ -117,6 +117,16 @@ class Experiment:
         """The seed that chooses classes and split."""
         return self.seed if self.task_seed is None else self.task_seed
 
+    @property
+    def task_settings(self) -> dict[str, Any]:
+        """What `load_task` needs besides the data set's name."""
+        return {
+            "classes": self.classes,
+            "seed": self.task,
+            "validation": self.validation,
+            "image_size": self.image_size,
+        }
+
     def replace(self, **changes: Any) -> Experiment:
         """A copy with some settings changed.
 

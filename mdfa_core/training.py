@@ -22,14 +22,14 @@ from torch import Tensor
 
 from mdfa_core import devices, events, kernels
 from mdfa_core.activations import ACTIVATIONS
-from mdfa_core.data import Split, Task, load_task
+from mdfa_core.data import Split, Task, TaskCache
 from mdfa_core.errors import CheckpointError, DeviceError, InvalidValue, UnknownName
 from mdfa_core.events import Diverged, Evaluated, Event, Finished, Probed, Progress, Started
 from mdfa_core.experiment import Experiment
 from mdfa_core.initializers import parse as parse_initializer
 from mdfa_core.kernels import precision_named
 from mdfa_core.learner import Batch, Learner
-from mdfa_core.methods import METHODS
+from mdfa_core.methods import METHODS, Method
 from mdfa_core.networks import Network, Parameters, parse_architecture
 from mdfa_core.optimizers import OPTIMIZERS
 from mdfa_core.probes import Sample
@@ -40,8 +40,11 @@ VARYING = frozenset(
 )
 """Settings in which the replicas of one stack may differ."""
 
-_EVALUATION_CHUNK = 500  # images in one forward pass of an evaluation
-_FORMAT = 1  # of checkpoints
+NUMERICS = 1
+"""Raised whenever the same experiment gives other numbers than before: runs of another value are other runs."""
+
+EVALUATION_CHUNK = 500  # images in one forward pass of an evaluation
+_FORMAT = 2  # of checkpoints
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +120,8 @@ class Run:
         experiments: one experiment, or several that may differ only in `VARYING`; one replica each.
         device: `auto`, `cpu`, `cuda`, `cuda:i` or `mps`.
         data_dir: a folder with the data sets; None downloads what is missing to the user's cache.
+        test: False leaves the test images out of the run for good: a search must not see them.
+        tasks: a cache of tasks on this device, for many runs of the same tasks; goes before `data_dir`.
 
     Raises:
         InvalidValue: no experiment, or experiments of unequal shapes.
@@ -131,25 +136,22 @@ class Run:
         *,
         device: str = "auto",
         data_dir: str | os.PathLike[str] | None = None,
+        test: bool = True,
+        tasks: TaskCache | None = None,
     ) -> None:
+        self.test = test
         self.experiments = (experiments,) if isinstance(experiments, Experiment) else tuple(experiments)
         shared = _shared_settings(self.experiments)
         self.device = devices.resolve(device)
         if self.device.type == "mps" and shared.precision == "float64":
             raise DeviceError("float64 was asked for, but Metal GPUs have none: use float32, or the device 'cpu'")
+        cache = tasks or TaskCache(data_dir, self.device)
         loaded: dict[tuple[int, float], Task] = {}
         for experiment in self.experiments:
             key = (experiment.task, experiment.validation)
             if key not in loaded:
-                loaded[key] = load_task(
-                    shared.data,
-                    classes=shared.classes,
-                    seed=experiment.task,
-                    validation=experiment.validation,
-                    image_size=shared.image_size,
-                    data_dir=data_dir,
-                    device=self.device,
-                )
+                task = cache.load(shared.data, **experiment.task_settings)
+                loaded[key] = task if test else task.sealed()
         self.tasks = tuple(loaded[(e.task, e.validation)] for e in self.experiments)
         self.steps_per_epoch = self._steps_per_epoch(shared)
         self.steps = self.steps_per_epoch * shared.epochs
@@ -211,6 +213,34 @@ class Run:
             InvalidValue: it is not a positive finite number.
         """
         self.learner.descent.rates = [self._shared.replace(learning_rate=rate).learning_rate] * self.replicas
+
+    def set_method(self, method: str | Method) -> None:
+        """Learn by another rule from the next step on; weights, biases and what the optimizer remembers stay.
+
+        The feedback the rule needs is drawn from every replica's seed, so that a rule that comes back finds its own
+        again; weights it constrains are clipped at once. A rule from `METHODS` is saved with the run, any other is not.
+
+        Raises:
+            UnknownName: there is no rule of this name.
+            InvalidValue: its feedback cannot be drawn from the run's distribution.
+        """
+        rule = METHODS[method] if isinstance(method, str) else method
+        before = self.learner
+        self.learner = Learner(
+            self.network,
+            rule,
+            before.descent.optimizer,
+            before.parameters,
+            self._feedback(rule, self.network),
+            learning_rates=before.descent.rates,
+            l2=before.descent.l2,
+            floor=before.floor,
+        )
+        self.learner.descent = before.descent
+        for name, known in METHODS.items():
+            if known is rule:
+                self.experiments = tuple(e.replace(method=name) for e in self.experiments)
+                self._shared = self.experiments[0]
 
     # ---------------------------------------------------------------------------------------------- what it does
 
@@ -394,8 +424,8 @@ class Run:
             splits = splits[:1]
         loss = torch.zeros_like(self._loss_sum[: parameters.weights[0].shape[0]])
         correct = torch.zeros_like(loss)
-        for start in range(0, examples, _EVALUATION_CHUNK):
-            index = torch.arange(start, min(start + _EVALUATION_CHUNK, examples), device=self.device)
+        for start in range(0, examples, EVALUATION_CHUNK):
+            index = torch.arange(start, min(start + EVALUATION_CHUNK, examples), device=self.device)
             inputs = self.network.inputs_from(torch.stack([split.gather(index) for split in splits]))
             labels = torch.stack([split.labels[index] for split in splits])
             score = self.learner.evaluate(parameters, inputs, labels)
@@ -444,20 +474,24 @@ class Run:
             )
             for e in self.experiments
         ]
-        feedback = [
-            method.initial_feedback(network, parse_initializer(e.feedback_init), seed=e.seed, convention=e.convention)
-            for e in self.experiments
-        ]
         return Learner(
             network,
             method,
             OPTIMIZERS[shared.optimizer],
             Parameters.stack(drawn, self.device),
-            [kernels.stack([b[0].to(self.device) for b in column]) for column in zip(*feedback, strict=True)],
+            self._feedback(method, network),
             learning_rates=[e.learning_rate for e in self.experiments],
             l2=[e.l2 for e in self.experiments],
             floor=shared.floor,
         )
+
+    def _feedback(self, method: Method, network: Network) -> list[Tensor]:
+        """The feedback of every replica as stacks, one per hidden layer."""
+        drawn = [
+            method.initial_feedback(network, parse_initializer(e.feedback_init), seed=e.seed, convention=e.convention)
+            for e in self.experiments
+        ]
+        return [kernels.stack([b[0].to(self.device) for b in column]) for column in zip(*drawn, strict=True)]
 
     # ------------------------------------------------------------------------------------------- saving and resuming
 
@@ -465,13 +499,19 @@ class Run:
         """Write everything the run needs to go on bit for bit; a file already there is replaced only by a whole one.
 
         Raises:
-            CheckpointError: it cannot be written; what was there before is untouched.
+            CheckpointError: it cannot be written, or its method is in no table; what was there before is untouched.
         """
         learner = self.learner
+        if METHODS.get(self._shared.method) is not learner.method:
+            raise CheckpointError(
+                f"the run learns by {learner.method.title}, which is not in the table METHODS: add it there, give its "
+                f"name to set_method, and save again"
+            )
         content = {
             "format": _FORMAT,
             "experiments": [e.to_json() for e in self.experiments],
             "data checksums": [task.checksum for task in self.tasks],
+            "test": self.test,
             "step": self.step,
             "started": self.started,
             "finished": self.finished,
@@ -531,12 +571,12 @@ class Run:
         damaged = f"the checkpoint {path} lacks a part or holds a damaged one: take an earlier checkpoint"
         try:
             experiments = [Experiment.from_json(text) for text in content["experiments"]]
-            checksums = list(content["data checksums"])
+            checksums, test = list(content["data checksums"]), bool(content["test"])
         except (InvalidValue, UnknownName, KeyError, TypeError) as error:
             raise CheckpointError(f"{damaged} ({error})") from error
         if not experiments or len(checksums) != len(experiments):
             raise CheckpointError(damaged)
-        run = cls(experiments, device=device, data_dir=data_dir)
+        run = cls(experiments, device=device, data_dir=data_dir, test=test)
         if [task.checksum for task in run.tasks] != checksums:
             raise CheckpointError(
                 f"the data is not the data {path} was trained on (other checksum): point to the same data directory"
@@ -575,6 +615,7 @@ def train(
     *,
     device: str = "auto",
     data_dir: str | os.PathLike[str] | None = None,
+    test: bool = True,
     progress: Every | None = None,
     probe: Every | None = None,
     sample: Sample | None = None,
@@ -587,7 +628,8 @@ def train(
         >>> finished.kind
         'finished'
     """
-    return Run(experiments, device=device, data_dir=data_dir).events(progress=progress, probe=probe, sample=sample)
+    run = Run(experiments, device=device, data_dir=data_dir, test=test)
+    return run.events(progress=progress, probe=probe, sample=sample)
 
 
 def _shared_settings(experiments: Sequence[Experiment]) -> Experiment:

@@ -18,8 +18,8 @@ import pytest
 import torch
 
 from mdfa_core import DATASETS, METHODS, OPTIMIZERS, Every, Experiment, Run, train
-from mdfa_core.data import ArrayDataSet, DataSet, Facts, Images, Split
-from mdfa_core.errors import DataError, GeometryError, InvalidValue, MdfaError
+from mdfa_core.data import ArrayDataSet, ArraySplit, DataSet, Facts, Images, Split
+from mdfa_core.errors import CheckpointError, DataError, GeometryError, InvalidValue, MdfaError, UnknownName
 from mdfa_core.events import (
     EVENTS,
     Diverged,
@@ -33,6 +33,7 @@ from mdfa_core.events import (
     to_dict,
     to_json,
 )
+from mdfa_core.methods import Constraint
 from mdfa_core.probes import Sample
 from mdfa_core.training import VARYING
 
@@ -1233,3 +1234,103 @@ def test_a_probe_says_whether_it_looked_at_a_sample() -> None:
         probed = _of(Probed, train(SMALL, device="cpu", probe=Every(epochs=1), sample=sample))
         assert {event.units for event in probed} == {units}
         assert {len(event.unit.layers) for event in probed} == {1}
+
+
+def test_a_sealed_run_learns_the_same_without_a_look_at_the_test_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    gather = ArraySplit.gather
+
+    def spied(self: ArraySplit, index: torch.Tensor) -> torch.Tensor:
+        opened.append(self.part)
+        return gather(self, index)
+
+    monkeypatch.setattr(ArraySplit, "gather", spied)
+    sealed = _trained(SMALL, test=False)
+    assert opened
+    assert "test" not in opened
+    whole = _trained(SMALL)
+    assert opened.count("test") == 1  # 500 images at a time
+
+    assert _of(Evaluated, sealed) == _of(Evaluated, whole)
+    (without,), (with_test,) = _of(Finished, sealed), _of(Finished, whole)
+    assert without.test_accuracy == (None,)
+    assert with_test.test_accuracy != (None,)
+    assert dataclasses.replace(without, test_accuracy=with_test.test_accuracy) == with_test
+
+
+def test_a_sealed_run_stays_sealed_in_its_checkpoint(tmp_path: Path) -> None:
+    run = Run(SMALL, device="cpu", test=False)
+    list(run.events(steps=2))
+    run.save(tmp_path / "run.pt")
+
+    *_, finished = Run.load(tmp_path / "run.pt", device="cpu").events()
+    assert isinstance(finished, Finished)
+    assert finished.test_accuracy == (None,)
+
+
+# ----------------------------------------------------------------------------------------------------- another method
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_another_method_goes_on_with_the_same_weights(name: str) -> None:
+    run = Run(SMALL.replace(method="fa", optimizer="adam"), device="cpu")
+    list(run.events(steps=2))
+    before = run.learner.parameters.clone()
+    slots = [slot.clone() for slots in run.learner.descent.slots for slot in slots]
+    run.set_method(name)
+    for number, (now, then) in enumerate(zip(run.learner.parameters.weights, before.weights, strict=True)):
+        constrained = METHODS[name].constraint.covers(number)
+        assert torch.equal(now, then.clamp(min=1e-6) if constrained else then)
+    assert all(map(torch.equal, run.learner.parameters.biases, before.biases))
+    assert all(map(torch.equal, [slot for slots in run.learner.descent.slots for slot in slots], slots))
+    assert run.learner.descent.step == 2
+    assert run.experiments[0].method == name
+    fresh = Run(SMALL.replace(method=name), device="cpu")
+    assert all(map(torch.equal, run.learner.feedback, fresh.learner.feedback))
+    assert len(_of(Finished, list(run.events()))) == 1
+    for number, weight in enumerate(run.learner.parameters.weights):
+        if METHODS[name].constraint.covers(number):
+            assert bool((weight >= 1e-6).all())
+
+
+def test_a_method_that_is_set_at_once_learns_as_if_it_had_been_chosen() -> None:
+    run = Run([SMALL.replace(method="fa", seed=seed) for seed in (0, 1)], device="cpu")
+    run.set_learning_rate(0.05)
+    run.set_method("dfa")
+    chosen = [SMALL.replace(method="dfa", seed=seed, learning_rate=0.05) for seed in (0, 1)]
+    assert _lines(run.events(progress=Every(steps=1))) == _lines(train(chosen, device="cpu", progress=Every(steps=1)))
+
+
+def test_a_method_without_a_name_learns_but_is_not_saved(tmp_path: Path) -> None:
+    run = Run(SMALL, device="cpu")
+    free = dataclasses.replace(METHODS["mdfa"], title="free mDFA", constraint=Constraint(None, feedback=True))
+    run.set_method(free)
+    run.set_learning_rate(1.0)
+    list(run.events(steps=3))
+    assert bool((run.learner.parameters.weights[1] < 0).any())
+    assert all(bool((b >= 0).all()) for b in run.learner.feedback)
+    with pytest.raises(CheckpointError, match="free mDFA, which is not in the table METHODS"):
+        run.save(tmp_path / "run.pt")
+    run.set_method("mdfa")
+    run.save(tmp_path / "run.pt")
+
+
+def test_a_saved_run_goes_on_with_the_method_it_was_given(tmp_path: Path) -> None:
+    run = Run(SMALL.replace(method="bp"), device="cpu")
+    list(run.events(steps=2))
+    run.set_method("mdfa")
+    list(run.events(steps=1))
+    run.save(tmp_path / "run.pt")
+    rest = _lines(run.events(probe=Every(steps=1)))
+    assert _lines(Run.load(tmp_path / "run.pt", device="cpu").events(probe=Every(steps=1))) == rest
+
+
+def test_a_method_that_is_unknown_or_cannot_be_fed_changes_nothing() -> None:
+    run = Run(SMALL.replace(method="bp", feedback_init="uniform:1e-9"), device="cpu")
+    learner = run.learner
+    with pytest.raises(UnknownName, match="unknown method 'nonsense'"):
+        run.set_method("nonsense")
+    with pytest.raises(InvalidValue, match="choose a larger scale"):
+        run.set_method("mdfa")
+    assert run.learner is learner
+    assert run.experiments[0].method == "bp"

@@ -1,0 +1,184 @@
+"""Workers on a Dask cluster: processes on this machine, or whatever has joined a scheduler."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+import platform
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import torch
+
+from mdfa_core import devices
+from mdfa_core.errors import ClusterError, DeviceError, InvalidValue
+from mdfa_core.records import Record
+from mdfa_core.sweeps import Here, Job, Workers, free_memory
+from mdfa_core.training import NUMERICS
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_PATIENCE = 20.0  # seconds to wait for a scheduler and for its first worker
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+@contextmanager
+def workers(where: str) -> Iterator[Workers]:
+    """Workers for the length of a `with` block.
+
+    Args:
+        where: empty for this process, `local:N` for N processes on this machine, or a scheduler's address as
+            `tcp://host:8786`. Every job takes the CPU threads it was made with (one), so N is the number of cores.
+
+    Raises:
+        InvalidValue: it is none of these.
+        ClusterError: the scheduler cannot be reached, has no workers, or a worker's versions are not this program's.
+    """
+    if not where:
+        yield Here()
+        return
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise ClusterError("a cluster needs the package distributed: pip install 'mdfa[distributed]'") from None
+    kind, _, rest = where.partition(":")
+    if kind == "local":
+        if not rest.isascii() or not rest.isdigit() or int(rest) < 1:
+            raise InvalidValue(f"the cluster is {where!r}: give local:N with N of at least 1, as local:2")
+        with (
+            LocalCluster(
+                n_workers=int(rest),
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # its web server: any free port will do
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            yield _checked(client, where)
+    elif kind in ("tcp", "tls", "ucx", "ws", "wss"):
+        try:
+            client = Client(where, timeout=_PATIENCE)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ClusterError(
+                f"no scheduler answers at {where} ({type(error).__name__}): start one with 'dask scheduler', or give "
+                f"local:N"
+            ) from None
+        with client:
+            yield _checked(client, where)
+    else:
+        raise InvalidValue(f"the cluster is {where!r}: leave it empty, or give local:N or tcp://host:8786")
+
+
+class DaskWorkers(Workers):
+    """The workers of a Dask cluster; a job whose worker dies is run again by another."""
+
+    def __init__(self, client: Client, where: str) -> None:
+        self.client, self.where = client, where
+
+    @property
+    def count(self) -> int:
+        return max(1, sum(self.client.nthreads().values()))
+
+    def device(self, name: str) -> str:
+        found = {str(result) for result in self.client.run(_resolved, name).values()}
+        if len(found) != 1:
+            raise DeviceError(
+                f"device {name!r} means {' and '.join(sorted(found))} to the workers of {self.where}: name one that "
+                f"all of them have"
+            )
+        return found.pop()
+
+    def memory(self, device: str) -> int:
+        """The least that a worker has: a machine's is shared by its workers, a GPU is one worker's own."""
+        free = self.client.run(free_memory, device)
+        on_host = Counter(urlsplit(address).hostname for address in free)
+        return min(
+            size // on_host[urlsplit(address).hostname] if device == "cpu" else size for address, size in free.items()
+        )
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, tuple[Record, ...]]]:
+        from distributed import as_completed
+        from distributed.client import FutureCancelledError
+        from distributed.scheduler import KilledWorker
+
+        futures = {self.client.submit(_run, job, pure=False): job for job in jobs}
+        try:
+            for future in as_completed(list(futures)):
+                yield futures[future], future.result()
+        except KilledWorker:
+            raise ClusterError(
+                f"a job made {self.where}'s workers die one after the other, perhaps for want of memory: look at their "
+                f"logs and run again; what was finished is kept"
+            ) from None
+        except (FutureCancelledError, OSError, TimeoutError) as error:
+            raise ClusterError(
+                f"the scheduler of {self.where} went away ({type(error).__name__}): start it and run again; what was "
+                f"finished is kept"
+            ) from None
+        finally:
+            self.client.cancel(list(futures), force=True)
+
+
+def _checked(client: Client, where: str) -> DaskWorkers:
+    """The client's workers, once one is there, if all compute the same numbers as this program."""
+    try:
+        client.wait_for_workers(1, timeout=_PATIENCE)
+    except TimeoutError:
+        raise ClusterError(f"the scheduler at {where} has no workers: start some with 'dask worker {where}'") from None
+    ours = _versions()
+    for address, theirs in client.run(_versions, on_error="return").items():
+        if isinstance(theirs, Exception):
+            raise ClusterError(
+                f"the worker {address} cannot run this program ({type(theirs).__name__}: {theirs}): install the same "
+                f"version of mdfa there"
+            )
+        for name, version in ours.items():
+            if theirs.get(name) != version:
+                raise ClusterError(
+                    f"the worker {address} has {name} {theirs.get(name)}, but this program has {version}: install the "
+                    f"same versions on both"
+                )
+    for address, jobs in client.nthreads().items():
+        if jobs != 1:  # threads of a process share PyTorch's number of threads, on which last bits depend
+            raise ClusterError(
+                f"the worker {address} runs {jobs} jobs at a time in threads, which would disturb each other: start it "
+                f"with 'dask worker --nthreads 1', and as many workers as there are cores"
+            )
+    return DaskWorkers(client, where)
+
+
+def _versions() -> dict[str, Any]:
+    """What must be equal for equal numbers."""
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"numerics": NUMERICS, "PyTorch": torch.__version__, "Python": python}
+
+
+def _run(job: Job) -> tuple[Record, ...]:
+    """What a worker does."""
+    _keep_freed_memory()
+    return job.run()
+
+
+def _resolved(name: str) -> str:
+    return str(devices.resolve(name))
+
+
+@functools.cache
+def _keep_freed_memory() -> None:
+    """Let this process reuse large blocks it has freed, as it does where Dask is not at work.
+
+    Dask starts workers with MALLOC_TRIM_THRESHOLD_ set. With it glibc does not adapt to the blocks it sees freed (see
+    `kernels`), and every step pays for fresh pages: twice the time.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # glibc's own limit of adapting
+        libc.mallopt(_M_TRIM_THRESHOLD, 64 << 20)

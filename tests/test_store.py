@@ -1,0 +1,538 @@
+"""A store keeps every finished run once and whole, whatever happens to the process, the disk or the neighbours."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mdfa_core import Experiment
+from mdfa_core.errors import InvalidValue, StoreError, UnknownName
+from mdfa_core.flat import FLAT, run_row
+from mdfa_core.records import Record
+from mdfa_core.store import SCHEMA, STORE_VARIABLE, Store, default_path
+from tests.made_up import CHECKSUM, record
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "runs.sqlite"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    with Store(path) as opened:
+        yield opened
+
+
+def started(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """Another process that runs some code with the package and the made-up records at hand."""
+    lines = ["import resource, sys", "from mdfa_core.store import Store", "from tests.made_up import record", code]
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", "\n".join(lines), *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- one process
+
+
+def test_what_was_added_is_there_to_the_last_bit(store: Store, path: Path) -> None:
+    records = [record(seed, probes=2) for seed in range(3)]
+    assert store.add(records) == 3
+    assert tuple(store.records()) == tuple(records)
+    assert len(store) == 3
+    assert store.keys() == tuple(r.key for r in records)
+    assert records[1].key in store
+    assert store.named(records[1].key) == records[1]
+    assert store.get(records[1].experiment, CHECKSUM) == records[1]
+    with Store(path) as again:
+        assert tuple(again.records()) == tuple(records)
+
+
+def test_what_was_not_added_is_not_there(store: Store) -> None:
+    store.add([record()])
+    assert store.get(record(1).experiment, CHECKSUM) is None
+    assert store.get(record().experiment, "d" * 64) is None
+    assert store.get(record().experiment, CHECKSUM, 2) is None
+    assert "nothing" not in store
+    assert store.keys("nothing") == ()
+
+
+def test_a_run_is_kept_once_and_stays_as_it_was(store: Store) -> None:
+    first = record()
+    other = dataclasses.replace(first, best_train_accuracy=0.5)
+    assert store.add([first, first]) == 1
+    assert store.add([other]) == 0
+    assert store.named(first.key) == first
+
+
+def test_an_opened_run_replaces_a_sealed_one_and_never_the_other_way(store: Store) -> None:
+    sealed, opened = record(sealed=True), record()
+    assert store.add([sealed, record(1)]) == 2
+    assert store.keys(sealed=True) == (sealed.key,)
+    assert store.add([opened]) == 1
+    assert store.named(opened.key) == opened
+    assert store.add([sealed]) == 0
+    assert store.named(opened.key) == opened
+    assert store.keys(sealed=True) == ()
+    assert store.keys(sealed=False) == store.keys() == (opened.key, record(1).key)
+
+
+def test_all_of_a_call_is_added_or_nothing(store: Store) -> None:
+    broken = dataclasses.replace(record(1), best_train_accuracy=float("nan"))
+    with pytest.raises(ValueError, match="JSON"):
+        store.add([record(), broken])
+    assert len(store) == 0
+    assert store.add([record()]) == 1
+
+
+def test_runs_are_found_by_their_experiments_on_whatever_data(store: Store) -> None:
+    first, second = record(0), record(1)
+    elsewhere = dataclasses.replace(first, checksum="d" * 64)
+    older = dataclasses.replace(first, numerics=0)
+    store.add([second, first, elsewhere, older])
+    experiments = [first.experiment, record(7).experiment, second.experiment]
+    assert list(store.find(experiments)) == [first, elsewhere, second]
+    assert list(store.find(experiments, numerics=0)) == [older]
+
+
+def test_runs_are_found_by_their_settings(store: Store) -> None:
+    rates = (0.1, 1 / 3, 1e-7 / 3, 123.456e-9)
+    records = [record(seed, learning_rate=rate) for seed in (0, 1) for rate in rates]
+    records.append(record(2, method="bp", drop_last=False, task_seed=0, network="fc:3"))
+    store.add(records)
+    for rate in rates:
+        assert [r.experiment.seed for r in store.records({"learning_rate": rate})] == [0, 1]
+    assert list(store.records({"learning_rate": rates[1], "seed": 1})) == [records[5]]
+    assert list(store.records({"method": ["bp", "fa"]})) == records[8:]
+    for where in ({"drop_last": False}, {"task_seed": 0}, {"network": "fc:3"}, {"method": ("bp",), "seed": 2}):
+        assert list(store.records(where)) == records[8:], where
+    assert list(store.records({"task_seed": None, "forward_init": "normal:0.10"})) == records[:8]
+    assert list(store.records({"method": "bp", "seed": 1})) == list(store.records({"seed": []})) == []
+    assert [row["key"] for row in store.rows({"seed": 1})] == [r.key for r in records[4:8]]
+
+
+def test_filters_are_checked(store: Store) -> None:
+    with pytest.raises(UnknownName, match="unknown setting 'colour'"):
+        store.records({"colour": "red"})
+    with pytest.raises(UnknownName, match="unknown method 'x'"):
+        store.records({"method": "x"})
+    with pytest.raises(InvalidValue, match="batch size"):
+        store.records({"batch_size": 0})
+
+
+def test_rows_are_the_records_flat(store: Store) -> None:
+    records = [record(0), record(1, sealed=True)]
+    store.add(records)
+    assert list(store.rows()) == [run_row(r) for r in records]
+    assert list(run_row(records[0])) == list(FLAT["runs"].columns)
+
+
+def test_a_key_can_be_named_by_its_beginning(store: Store) -> None:
+    store.add([record(0), record(1)])
+    (key, _) = store.keys()
+    assert store.keys(key[:10]) == (key,)
+    assert store.keys("%") == store.keys("_") == ()
+
+
+def test_runs_can_be_added_while_others_are_read(store: Store) -> None:
+    store.add([record(0), record(1)])
+    for found in store.records():
+        store.add([record(found.experiment.seed + 10)])
+    assert len(store) == 4
+
+
+def test_notes_are_kept_by_kind_and_name(store: Store, path: Path) -> None:
+    store.put("study", "b", {"rungs": [1, None, 0.1]})
+    store.put("study", "a", 1)
+    store.put("cell", "a", "other")
+    store.put("study", "a", [2])
+    with Store(path) as again:
+        assert again.notes("study") == {"a": [2], "b": {"rungs": [1, None, 0.1]}}
+        assert list(again.notes("study")) == ["a", "b"]
+        assert again.look("study", "a") == [2]
+        assert again.look("study", "c") is None
+        assert len(again) == 0
+
+
+@pytest.mark.parametrize("value", [float("nan"), {1, 2}, object()])
+def test_a_note_that_json_cannot_say_is_refused(value: object, store: Store) -> None:
+    with pytest.raises(InvalidValue, match="the study 'x' is nothing that JSON can say"):
+        store.put("study", "x", value)
+    assert store.notes("study") == {}
+
+
+def test_the_store_to_use_is_that_of_the_environment_or_in_the_working_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(STORE_VARIABLE, raising=False)
+    assert default_path() == Path("runs.sqlite")
+    monkeypatch.setenv(STORE_VARIABLE, "elsewhere/mine.sqlite")
+    assert default_path() == Path("elsewhere/mine.sqlite")
+
+
+# -------------------------------------------------------------------------------------------------- what a file may be
+
+
+def test_an_empty_file_becomes_a_store(path: Path) -> None:
+    path.touch()
+    with Store(path, read_only=True) as empty:
+        assert len(empty) == 0
+    assert path.stat().st_size == 0
+    with Store(path) as made:
+        assert made.add([record()]) == 1
+
+
+def _text(path: Path) -> None:
+    path.write_text("key,method\n" * 100)
+
+
+def _database(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE runs (key TEXT)")
+    connection.close()
+
+
+def _newer(path: Path) -> None:
+    Store(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA user_version = {SCHEMA + 1}")
+    connection.close()
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (_text, "cannot be opened .file is not a database.: name a store, or a file that is yet to be made$"),
+        (_database, "is a database of something else: name a store of runs$"),
+        (_newer, f"is of version {SCHEMA + 1}, and this program knows {SCHEMA}: update mdfa, or name another store$"),
+        (Path.mkdir, "is a folder: name a file, such as .*runs.sqlite$"),
+    ],
+)
+def test_what_is_no_store_of_this_version_is_refused_and_left_as_it_is(
+    make: Callable[[Path], None], said: str, read_only: bool, path: Path
+) -> None:
+    make(path)
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(StoreError, match=said) as caught:
+        Store(path, read_only=read_only)
+    assert "\n" not in str(caught.value)
+    assert before is None or path.read_bytes() == before
+
+
+def test_a_missing_store_is_not_made_by_reading(path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no store"):
+        Store(path, read_only=True)
+    assert not path.exists()
+    with pytest.raises(StoreError, match="does not exist: make it first"):
+        Store(path / "no" / "folder.sqlite")
+
+
+def test_a_damaged_run_is_named(store: Store, path: Path) -> None:
+    store.add([record()])
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE runs SET trace = X'00'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(StoreError, match=f"the run {record().key[:12]} in .* is damaged"):
+        list(store.records())
+    assert [row["key"] for row in store.rows()] == [record().key]  # what does not need it still works
+
+
+def _forget(path: Path, setting: str) -> None:
+    """As if the runs had been stored before a setting existed: it is not in them, nor was it in their keys."""
+    connection = sqlite3.connect(path)
+    connection.execute(
+        f"UPDATE runs SET settings = json_remove(settings, '$.{setting}'), key = 'old' || key, digest = ''"
+    )
+    connection.commit()
+    connection.close()
+
+
+def test_runs_from_before_a_setting_existed_are_found_as_having_its_default(path: Path) -> None:
+    records = [record(0, sealed=True), record(1), record(2)]
+    with Store(path) as store:
+        store.add(records)
+    _forget(path, "precision")
+    with pytest.raises(StoreError, match="of a program with other settings"):
+        Store(path, read_only=True)
+    with Store(path) as store:
+        assert tuple(store.records()) == tuple(records)
+        assert store.get(records[1].experiment, CHECKSUM) == records[1]
+        assert store.keys() == tuple(r.key for r in records)
+    with Store(path, read_only=True) as store:
+        assert list(store.find([records[2].experiment])) == [records[2]]
+
+
+def test_runs_with_a_setting_that_is_not_known_are_refused(path: Path) -> None:
+    with Store(path) as store:
+        store.add([record()])
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE runs SET settings = json_set(settings, '$.colour', 'red')")
+    connection.commit()
+    connection.close()
+    with pytest.raises(StoreError, match=r"other settings .*unknown setting 'colour'"):
+        Store(path)
+
+
+# ---------------------------------------------------------------------------------------------------- export and merge
+
+
+def test_an_export_holds_everything_and_depends_on_nothing_but_the_content(store: Store, tmp_path: Path) -> None:
+    records = [record(seed, probes=seed, sealed=seed == 1) for seed in range(4)]
+    store.add(records)
+    store.put("study", "s", {"a": 1})
+    store.export(tmp_path / "one.jsonl.gz")
+    with Store(tmp_path / "other.sqlite") as other:
+        other.add(reversed(records))
+        assert other.merge(tmp_path / "one.jsonl.gz") == 0
+        other.export(tmp_path / "two.jsonl.gz")
+        assert {r.key: r for r in other.records()} == {r.key: r for r in records}
+    assert (tmp_path / "one.jsonl.gz").read_bytes() == (tmp_path / "two.jsonl.gz").read_bytes()
+    assert (tmp_path / "one.jsonl.gz").read_bytes()[3:8] == bytes(5)  # no name and no time in gzip's header
+    with Store(tmp_path / "third.sqlite") as third:
+        assert third.merge(tmp_path / "two.jsonl.gz") == 4
+        assert sorted(third.records(), key=str) == sorted(records, key=str)
+        assert third.notes("study") == {"s": {"a": 1}}
+    assert not list(tmp_path.glob(".*gz*"))
+
+
+@pytest.mark.parametrize("form", ["store", "export"])
+def test_merging_keeps_each_run_once_and_the_later_note(form: str, store: Store, tmp_path: Path) -> None:
+    store.put("study", "both", "older")
+    store.add([record(0, sealed=True), record(1)])
+    with Store(tmp_path / "other.sqlite") as other:
+        other.add([record(0), record(1, sealed=True), record(2)])
+        other.put("study", "both", "later")
+        other.put("cell", "new", 1)
+        other.export(tmp_path / "other.jsonl.gz")
+    file = tmp_path / ("other.sqlite" if form == "store" else "other.jsonl.gz")
+    store.put("study", "latest", "ours")
+    assert store.merge(file) == 2
+    assert store.merge(file) == 0
+    assert tuple(store.records()) == (record(0), record(1), record(2))
+    assert store.notes("study") == {"both": "later", "latest": "ours"}
+    assert store.notes("cell") == {"new": 1}
+    store.put("study", "both", "latest")
+    store.merge(file)
+    assert store.look("study", "both") == "latest"
+    assert store.merge(store.path) == 0
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def _rewritten(change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
+    def rewrite(path: Path) -> None:
+        with gzip.open(path, "rt") as file:
+            lines = file.read().splitlines()
+        with gzip.open(path, "wt") as file:
+            file.write("\n".join(change(lines)) + "\n")
+
+    return rewrite
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_cut, "is damaged at line"),
+        (lambda path: path.write_bytes(gzip.compress(b"hello\n")), "is damaged at line 1"),
+        (lambda path: path.write_bytes(gzip.compress(b"{}\n")), "is no export of runs"),
+        (lambda path: path.write_bytes(b"hello"), "is not a database"),
+        (Path.unlink, "cannot be read"),
+        (_rewritten(lambda lines: [lines[0].replace('"schema": 1', '"schema": 7'), *lines[1:]]), "is of version 7"),
+        (_rewritten(lambda lines: [*lines[:2], lines[2].replace("curve", "wave"), *lines[3:]]), "line 3 of"),
+        (
+            _rewritten(lambda lines: [*lines[:3], lines[3].replace('"mdfa"', '"xyz"', 1)]),
+            "line 4 of .*unknown method 'xyz'",
+        ),
+        (_rewritten(lambda lines: [*lines, '{"note": {"kind": 1}}']), "is damaged at line 5"),
+    ],
+)
+def test_of_a_damaged_export_nothing_is_taken(
+    damage: Callable[[Path], None], said: str, store: Store, tmp_path: Path
+) -> None:
+    export = tmp_path / "other.jsonl.gz"
+    with Store(tmp_path / "other.sqlite") as other:
+        other.add(record(seed) for seed in range(3))
+        other.export(export)
+    damage(export)
+    with pytest.raises(StoreError, match=said):
+        store.merge(export)
+    assert len(store) == 0
+    assert store.add([record()]) == 1
+
+
+def test_an_export_that_cannot_be_written_leaves_what_was_there(store: Store, tmp_path: Path) -> None:
+    store.add([record()])
+    with pytest.raises(InvalidValue, match=r"end it in \.jsonl\.gz, \.csv or \.parquet"):
+        store.export(tmp_path / "runs.txt")
+    with pytest.raises(UnknownName, match="unknown table 'colours'"):
+        store.export(tmp_path / "runs.csv", table="colours")
+    with pytest.raises(StoreError, match="cannot be written"):
+        store.export(tmp_path / "none" / "runs.csv")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(StoreError, match="cannot be written"):
+        store.export(tmp_path / "folder.csv")
+    assert sorted(p.name for p in tmp_path.iterdir() if "csv" in p.name) == ["folder.csv"]
+
+
+# ------------------------------------------------------------------------------------- other processes, a dying machine
+
+
+def test_a_process_that_is_killed_loses_no_finished_run_and_leaves_no_half_one(path: Path) -> None:
+    code = """
+with Store(sys.argv[1]) as store:
+    for i in range(10_000):
+        store.add([record(4 * i + k, epochs=40) for k in range(4)])
+        print(i, flush=True)
+"""
+    for attempt in range(3):  # each goes on where the last one was killed
+        process = started(code, path)
+        assert process.stdout is not None
+        told = -1
+        for line in process.stdout:
+            told = int(line)
+            if told >= 10 * (attempt + 1):
+                break
+        process.send_signal(signal.SIGKILL)
+        told = max([told, *(int(line) for line in process.communicate()[0].splitlines())])
+        with Store(path) as store:
+            seeds = sorted(found.experiment.seed for found in store.records())
+            assert seeds == list(range(len(seeds)))
+            assert len(seeds) % 4 == 0  # a call was kept whole or not at all
+            assert len(seeds) >= 4 * (told + 1)  # and kept, once it had returned
+            assert all(found == record(found.experiment.seed, epochs=40) for found in store.records())
+
+
+def test_processes_that_write_one_store_lose_and_double_nothing(path: Path) -> None:
+    code = """
+me = int(sys.argv[2])
+records = [record(seed, epochs=5) for seed in range(60)]
+print("ready", flush=True)
+sys.stdin.readline()
+new = 0
+with Store(sys.argv[1]) as store:
+    for i in range(40):  # 0 to 39, and 20 to 59 in the other direction
+        new += store.add([records[i if me == 0 else 59 - i]])
+print(new)
+"""
+    processes = [started(code, path, me) for me in (0, 1)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    answers = [process.communicate() for process in processes]
+    assert [error for _, error in answers] == ["", ""]
+    with Store(path) as store:
+        assert sum(int(out) for out, _ in answers) == len(store) == 60
+        assert sorted(found.experiment.seed for found in store.records()) == list(range(60))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX limits of a process")
+def test_a_full_disk_stops_with_the_run_named_and_what_was_there_is_intact(path: Path) -> None:
+    code = """
+from mdfa_core.errors import StoreError
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+with Store(sys.argv[1]) as store:
+    try:
+        for i in range(10_000):
+            store.add([record(i, epochs=40)])
+    except StoreError as error:
+        print(i, len(store))
+        print(error)
+"""
+    counts, message = started(code, path).communicate()[0].splitlines()
+    kept, counted = map(int, counts.split())
+    assert message.startswith(
+        f"the run {record(kept, epochs=40).key[:12]} (mdfa on digits, seed {kept}) cannot be kept in"
+    )
+    assert "free some space" in message
+    assert message.endswith("what was stored before is intact")
+    with Store(path) as store:
+        assert kept == counted == len(store) > 5
+        assert [found == record(i, epochs=40) for i, found in enumerate(store.records())] == [True] * kept
+        assert store.add([record(kept, epochs=40)]) == 1
+
+
+def test_a_store_that_may_grow_no_more_names_all_runs_of_the_call(path: Path) -> None:
+    with Store(path) as store:
+        store.add([record(0)])
+        pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+        store._connection.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(
+            StoreError, match=r"the runs \w{12} .*seed 10.*seed 11.*seed 12\) and 37 more cannot be kept"
+        ):
+            store.add(record(seed, epochs=40) for seed in range(10, 50))
+        assert len(store) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX permissions")
+def test_a_store_where_nothing_can_be_written_can_be_read() -> None:
+    code = """
+import os
+if os.geteuid() == 0:  # whom permissions do not bind
+    os.setuid(65534)
+with Store(sys.argv[1], read_only=True) as store:
+    print(list(store.records()) == [record()])
+try:
+    Store(sys.argv[1])
+except Exception as error:
+    print(error)
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "runs.sqlite"
+        with Store(path) as store:
+            store.add([record()])
+        path.chmod(0o444)
+        path.parent.chmod(0o555)
+        out, error = started(code, path).communicate()
+        path.parent.chmod(0o755)
+    assert error == ""
+    read, refused = out.splitlines()
+    assert read == "True"
+    assert "cannot be opened" in refused
+
+
+def test_a_read_only_store_writes_nothing(path: Path) -> None:
+    with Store(path) as store:
+        store.add([record()])
+        with Store(path, read_only=True) as reader:  # beside one that writes
+            assert list(reader.records()) == [record()]
+            with pytest.raises(StoreError, match=r"cannot be kept in .*read"):
+                reader.add([record(1)])
+            store.add([record(2)])
+            assert len(reader) == 2
+    assert [p.name for p in path.parent.iterdir() if p.name.startswith("runs")] == ["runs.sqlite"]
+
+
+def test_settings_are_stored_so_that_any_reader_of_sqlite_can_use_them(path: Path) -> None:
+    made: Record = record(3)
+    with Store(path) as store:
+        store.add([made])
+    connection = sqlite3.connect(path)
+    ((settings, outcome),) = connection.execute("SELECT settings, outcome FROM runs").fetchall()
+    connection.close()
+    assert Experiment.from_json(settings) == made.experiment
+    assert json.loads(outcome)["test_accuracy"] == made.test_accuracy
