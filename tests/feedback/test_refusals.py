@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mdfa_core.errors import InvalidValue, MdfaError
+from mdfa_core.feedback import attach
+from mdfa_core.methods import METHODS, MONO, Chain, Method
+from tests.feedback.nets import ATTACHABLE, DIRECT, Last, mlp
+
+
+class Skip(nn.Module):
+    """Goes around the block called inner."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.inner, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.head(x + self.inner(x))
+
+
+class Ending(nn.Module):
+    """Makes something of its output, or of its block's."""
+
+    def __init__(self, end: Callable[[Tensor], Any] = torch.clone, block: nn.Module | None = None) -> None:
+        super().__init__()
+        self.block, self.end = nn.Linear(4, 3) if block is None else block, end
+        self.head, self.idle = nn.Linear(3, 1), nn.Linear(3, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        h = self.block(x)
+        return self.end(self.head(h if isinstance(h, Tensor) else x[:, :3]))
+
+
+class Wordy(nn.Module):
+    def forward(self, x: Tensor) -> str:
+        return "no tensor"
+
+
+class Matrix(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixing = nn.Parameter(torch.eye(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.mixing
+
+
+class Keyword(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(input=x)
+
+
+class StepsFirst(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.GRU(3, 2), nn.Linear(2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x.transpose(0, 1))[0][-1])
+
+
+def repeated() -> nn.Module:
+    shared = nn.Linear(4, 4)
+    return nn.Sequential(shared, nn.Tanh(), shared, nn.Linear(4, 1))
+
+
+@pytest.mark.parametrize("method", DIRECT)
+@pytest.mark.parametrize(
+    ("model", "settings", "message"),
+    [
+        (Skip, {}, r"a Skip does not say .* give blocks=\[…\], .* such as 'stem', 'inner', 'head'"),
+        (Skip, {"blocks": ["inner"]}, "the cut after block 'inner' does not part the model"),
+        (Skip, {"blocks": ["body"]}, "block 'body' is not in the model: name modules inside it, such as 'stem'"),
+        (Skip, {"blocks": [nn.Linear(4, 4)]}, "block a Linear is not in the model"),
+        (Skip, {"blocks": [""]}, "block '' is not in the model"),
+        (Skip, {"blocks": ["stem", "stem"]}, "block 'stem' is given twice"),
+        (repeated, {}, "block '2' is the same module as an earlier one"),
+        (lambda: nn.Sequential(nn.Linear(4, 3), nn.LazyLinear(2)), {}, r"'1' \(LazyLinear\) has weights of no shape"),
+        (Ending, {"blocks": ["block", "idle"]}, "block 'idle' did not run in the forward pass"),
+        (Ending, {"blocks": ["block", "head"]}, "nothing that learns lies between block 'head' and"),
+        (lambda: Ending(torch.mean), {"blocks": ["block"]}, "the model gives a single number, but the output error"),
+        (lambda: Ending(lambda z: {"z": 1}), {"blocks": ["block"]}, "the model gives dict, but the output error is"),
+        (lambda: Ending(block=Wordy()), {"blocks": ["block"]}, "block 'block' gives str, but an error is delivered to"),
+        (lambda: nn.Sequential(nn.Linear(4, 3), nn.Unflatten(0, (5, 1)), nn.Linear(3, 2)), {}, "say which axis the"),
+        (lambda: Ending(lambda z: z[:3]), {"blocks": ["block"]}, "first axis of both must be the examples"),
+        (mlp, {"axis": 0}, "axis=0 is no axis of units in the shape"),
+        (mlp, {"axis": 2}, "axis=2 is no axis of units in the shape"),
+        (mlp, {"axis": -2}, "axis=-2 is no axis of units in the shape"),
+        (mlp, {"feedback_init": "zeros"}, "feedback weights of zeros would deliver no error"),
+        (mlp, {"feedback_init": "cauchy"}, "unknown initialiser 'cauchy'"),
+        (lambda: attach(mlp()), {}, "attached already: attach model.model"),
+    ],
+)
+def test_what_cannot_be_attached_is_refused_in_a_sentence(
+    model: Callable[[], nn.Module], settings: dict[str, Any], message: str, method: str
+) -> None:
+    with pytest.raises(MdfaError, match=message) as refused:
+        attach(model(), method, **settings, example=torch.zeros(5, 4))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_recurrent_layer_with_steps_first_is_refused() -> None:
+    with pytest.raises(InvalidValue, match=r"block 'layer' gives the shape \(7, 5, 2\)"):
+        attach(StepsFirst(), "dfa", blocks=["layer"], example=torch.zeros(5, 7, 3))
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (nn.LSTM(2, 2), r"'2' \(LSTM\) uses its weights 'weight_ih_l0' in code of its own"),
+        (nn.GRUCell(2, 2), r"'2' \(GRUCell\) uses its weights 'weight_ih'"),
+        (nn.MultiheadAttention(2, 1), r"'2' \(MultiheadAttention\) uses its weights 'in_proj_weight'"),
+        (nn.TransformerEncoderLayer(2, 1), r"'2.self_attn' \(MultiheadAttention\) uses its weights"),
+        (Matrix(), r"'2' \(Matrix\) uses its weights 'mixing' in code of its own"),
+        (nn.Conv1d(2, 2, 2, padding="same"), r"'2' \(Conv1d\) pads unequally before and after"),
+        (nn.Conv1d(2, 2, 3, padding=1, padding_mode="circular"), r"'2' \(Conv1d\) has padding_mode='circular'"),
+    ],
+)
+def test_feedback_alignment_refuses_weights_it_cannot_replace(layer: nn.Module, message: str) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Unflatten(1, (2, 2)), layer, nn.Flatten(), nn.Linear(4, 1))
+    with pytest.raises(InvalidValue, match=message):
+        attach(model, "fa")
+    attach(model, "bp")
+
+
+def test_feedback_alignment_refuses_an_input_given_by_keyword() -> None:
+    with pytest.raises(InvalidValue, match="a Linear is called with its input by keyword"):
+        attach(Keyword(), "fa", blocks=[])(torch.zeros(5, 4))
+
+
+def test_an_unknown_method_is_named_and_so_is_a_transport_of_another_kind() -> None:
+    with pytest.raises(MdfaError, match="unknown method 'hebb': choose one of"):
+        attach(mlp(), "hebb")
+
+    class Detour(Chain):
+        """Not known here, whatever it inherits."""
+
+    method = Method(title="Detour", description="", transport=Detour(fixed=True), constraint=MONO)
+    with pytest.raises(InvalidValue, match="Detour brings errors to layers in a way of its own"):
+        attach(mlp(), method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_of_the_table_is_attached_or_refused_by_name(method: str) -> None:
+    if method in ATTACHABLE:
+        assert attach(mlp(), method)(torch.zeros(5, 4)).requires_grad
+        return
+    with pytest.raises(InvalidValue, match=f"^{re.escape(METHODS[method].title)} brings errors"):
+        attach(mlp(), method)
+
+
+def test_what_is_not_known_before_a_call_says_so() -> None:
+    attached = attach(mlp())
+    for ask in (lambda: attached.layout, lambda: attached.guarantee):
+        with pytest.raises(InvalidValue, match="call it once, or give attach an example"):
+            ask()
+
+
+def test_a_size_that_changes_is_refused_unless_positions_share_feedback() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.GRU(4, 5, batch_first=True), Last(), nn.Linear(5, 1))
+    attached = attach(model, "dfa")
+    attached(torch.zeros(2, 7, 3))
+    with pytest.raises(InvalidValue, match=r"block '0' gives \(6, 4\) units an example, but its feedback was made for"):
+        attached(torch.zeros(2, 6, 3))
+    shared = attach(attached.release(), "dfa", axis=-1)
+    for steps in (7, 6):
+        shared(torch.zeros(2, steps, 3)).sum().backward()
+
+
+def test_a_forward_pass_that_cuts_nothing_is_refused() -> None:
+    model = Ending(block=nn.Sequential(nn.Linear(4, 3)))
+    attached = attach(model, "dfa", blocks=["block"])
+    attached(torch.zeros(5, 4))
+    model.block = nn.Linear(4, 3)  # hooks are on the old one
+    with pytest.raises(InvalidValue, match="no block ran in this forward pass"):
+        attached(torch.zeros(5, 4))
