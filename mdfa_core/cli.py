@@ -21,11 +21,17 @@ import click
 import torch
 from tqdm import tqdm
 
-from mdfa_core import bench, data, events
-from mdfa_core.errors import InvalidValue, MdfaError
+from mdfa_core import batch, bench, data, events
+from mdfa_core.errors import InvalidValue, MdfaError, UnknownName
 from mdfa_core.events import Diverged, Evaluated, Event, Finished, Probed, Progress, Started
 from mdfa_core.experiment import Experiment
+from mdfa_core.flat import FLAT
 from mdfa_core.kernels import GEMM_VARIABLE, PRECISIONS
+from mdfa_core.paper import running
+from mdfa_core.paper.recipes import PROFILES
+from mdfa_core.records import OUTCOME, Record
+from mdfa_core.store import Store, default_path
+from mdfa_core.sweeps import refuse_too_large
 from mdfa_core.training import Every, Run
 
 _SAVE_SECONDS = 30.0  # between two savings of a running run
@@ -141,7 +147,9 @@ def train(
         run = Run.load(resume, device=device, data_dir=data_dir)
         save = save or resume
     else:
-        run = Run(_experiments(config, given, replicas), device=device, data_dir=data_dir)
+        experiments = _experiments(config, given, replicas)
+        refuse_too_large(experiments, device=device)
+        run = Run(experiments, device=device, data_dir=data_dir)
     if run.finished:
         click.echo(f"mdfa: the run in {resume} has ended at step {run.step}: there is nothing left to train", err=True)
     # Events often enough to notice Ctrl-C; seconds only move the reports, never the numbers learnt.
@@ -325,6 +333,209 @@ def data_check(name: str, data_dir: str | None) -> None:
         click.echo(line)
 
 
+# ----------------------------------------------------------------------------------------------------------- mdfa runs
+
+
+@cli.group(name="runs")
+def runs_group() -> None:
+    """See, export and join finished runs."""
+
+
+_store = click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    default=default_path,
+    show_default="the file MDFA_STORE names, else runs.sqlite here",
+    help="file with the finished runs",
+)
+_SHORT = ("data", "method", "network", "activation", "outputs")  # settings with a filter option of their own
+_LISTED = {
+    "method": "method",
+    "data": "data",
+    "outputs": "out",
+    "network": "network",
+    "activation": "activation",
+    "forward_init": "init",
+    "optimizer": "optimizer",
+    "learning_rate": "rate",
+    "epochs": "epochs",
+    "seed": "seed",
+    "task_seed": "task",
+    "best_train_accuracy": "train",
+    "best_validation_accuracy": "val",
+    "test_accuracy": "test",
+}
+_KEY = 12  # characters of a key that are shown
+
+
+def _filters(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that choose runs by their settings."""
+    text = "only runs with this value of a setting (mdfa train --help names them); again for another setting or value"
+    command = click.option("--where", multiple=True, metavar="NAME=VALUE", help=text)(command)
+    for name in reversed(_SHORT):
+        command = click.option(f"--{name}", multiple=True, metavar="VALUE", help=f"short for --where {name}=VALUE")(
+            command
+        )
+    return command
+
+
+@runs_group.command(name="list")
+@_store
+@_filters
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object a line")
+def runs_list(store: Path, where: tuple[str, ...], as_json: bool, **short: tuple[str, ...]) -> None:
+    """List finished runs.
+
+    Accuracies are the outcome by the paper's rules; test is "sealed" where the test images were never opened.
+
+    \b
+    Examples:
+      mdfa runs list
+      mdfa runs list --method mdfa --method bp --where learning_rate=0.01
+    """  # noqa: D301 - click reads the \b
+    chosen: dict[str, list[Any]] = {}
+    for name, text in [*(_named_value(text) for text in where), *((n, text) for n, v in short.items() for text in v)]:
+        chosen.setdefault(name, []).append(_setting_value(name, text))
+    with Store(store, read_only=True) as opened:
+        rows = list(opened.rows(chosen))
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps(row))
+        return
+    table = [("key", *_LISTED.values())]
+    for row in rows:
+        shown = {name: _percent(row[name]) if name in OUTCOME else _cell(row[name]) for name in _LISTED}
+        if row["task_seed"] is None:
+            shown["task_seed"] = str(row["seed"])
+        if row["sealed"]:
+            shown["test_accuracy"] = "sealed"
+        table.append((row["key"][:_KEY], *shown.values()))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+@runs_group.command(name="show")
+@click.argument("key")
+@_store
+@click.option("--json", "as_json", is_flag=True, help="print everything as one JSON object")
+def runs_show(key: str, store: Path, as_json: bool) -> None:
+    """Show one run.
+
+    KEY is the beginning of its key; shown are settings, outcome, curve and provenance.
+    """
+    with Store(store, read_only=True) as opened:
+        keys = opened.keys(key)
+        if len(keys) > 1:
+            some = ", ".join(found[:_KEY] for found in keys[:3]) + (", …" if len(keys) > 3 else "")
+            raise InvalidValue(f"the keys of {len(keys)} runs begin with {key!r} ({some}): give more of the key")
+        record = opened.named(keys[0]) if keys else None
+    if record is None:
+        raise InvalidValue(f"no run in {store} has a key that begins with {key!r}: see mdfa runs list")
+    click.echo(record.to_json() if as_json else "\n".join(_description(record)))
+
+
+@runs_group.command(name="export")
+@click.argument("file", type=click.Path(path_type=Path))
+@_store
+@click.option(
+    "--table", metavar="|".join(FLAT), default="runs", show_default=True, help="what a row is, in CSV and Parquet"
+)
+def runs_export(file: Path, store: Path, table: str) -> None:
+    """Write all runs to a file.
+
+    FILE's ending says how: .jsonl.gz holds everything and can be merged, .csv and .parquet hold a flat table.
+
+    \b
+    Examples:
+      mdfa runs export runs.jsonl.gz
+      mdfa runs export curves.parquet --table curves
+    """  # noqa: D301 - click reads the \b
+    with Store(store, read_only=True) as opened:
+        opened.export(file, table=table)
+        click.echo(f"{len(opened)} runs of {store} are in {file}")
+
+
+@runs_group.command(name="merge")
+@click.argument("others", nargs=-1, required=True, metavar="OTHER...", type=click.Path(exists=True, path_type=Path))
+@_store
+def runs_merge(others: tuple[Path, ...], store: Path) -> None:
+    """Take in other stores and exports.
+
+    OTHER is a store or a .jsonl.gz export. A run that is there already stays as it is, unless it was sealed and the
+    other one's test images were opened.
+    """
+    with Store(store) as opened:
+        for other in others:
+            click.echo(f"{opened.merge(other)} new runs from {other}")
+        click.echo(f"{len(opened)} runs are in {store}")
+
+
+def _named_value(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InvalidValue(f"--where got {text!r}: give NAME=VALUE, such as --where seed=0")
+    return name.strip().replace("-", "_"), value.strip()
+
+
+def _setting_value(name: str, text: str) -> Any:
+    """What a text says for a setting."""
+    kinds = {setting.name: str(setting.type) for setting in dataclasses.fields(Experiment)}
+    if name not in kinds:
+        raise UnknownName("setting", name, kinds)
+    words = {"true": True, "false": False} if kinds[name] == "bool" else {"none": None}
+    if text.lower() in words and (kinds[name] == "bool" or "None" in kinds[name]):
+        return words[text.lower()]
+    try:
+        return int(text) if "int" in kinds[name] else float(text) if "float" in kinds[name] else text
+    except ValueError:
+        raise InvalidValue(f"{name} is {text!r} in a filter: give a value of the type {kinds[name]}") from None
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _description(record: Record) -> Iterator[str]:
+    """A record as lines for people."""
+    outcome: dict[str, Any] = {name: getattr(record, name) for name in OUTCOME}
+    outcome = {name: _percent(value) if "accuracy" in name else value for name, value in outcome.items()}
+    if record.sealed:
+        outcome["test_accuracy"] = "sealed"
+    parts: dict[str, dict[str, Any]] = {
+        "settings": record.experiment.to_dict(),
+        "outcome": outcome,
+        "curve": _curve(record),
+        "provenance": dataclasses.asdict(record.provenance)
+        | {"data checksum": record.checksum, "numerics": record.numerics},
+    }
+    yield f"run {record.key}"
+    for title, values in parts.items():
+        yield f"\n{title}"
+        width = max(map(len, values))
+        for name, value in values.items():
+            yield f"  {name.replace('_', ' '):{width}}  {_cell(value)}"
+
+
+def _curve(record: Record) -> dict[str, str]:
+    """The curve's ends, and the last probe."""
+    if not record.curve:
+        return {"epochs": "none was finished"}
+    first, last = record.curve[0], record.curve[-1]
+    shown = {
+        "epochs": f"{first.epoch} to {last.epoch}",
+        "train loss": f"{_cell(first.train_loss)} to {_cell(last.train_loss)}",
+        "train accuracy": f"{_percent(first.train_accuracy)} to {_percent(last.train_accuracy)}",
+        "validation loss": f"{_cell(first.validation_loss)} to {_cell(last.validation_loss)}",
+        "validation accuracy": f"{_percent(first.validation_accuracy)} to {_percent(last.validation_accuracy)}",
+    }
+    if record.probes:
+        probe = record.probes[-1]
+        levels = ", ".join(f"{name} {_cell(getattr(probe, name))}" for name in ("unit", "example", "batch"))
+        shown["signs agree"] = f"{levels} (step {probe.step}, the last of {len(record.probes)} probes)"
+    return shown
+
+
 # ---------------------------------------------------------------------------------------------------------- mdfa bench
 
 
@@ -396,6 +607,72 @@ def _bench_command(only: Sequence[str], settings: bench.Settings) -> str:
         words.append("--quick")
     variable = os.environ.get(GEMM_VARIABLE)
     return ("" if variable is None else f"{GEMM_VARIABLE}={variable} ") + shlex.join(words)
+
+
+# ------------------------------------------------------------------------------------------------------ mdfa reproduce
+
+
+@cli.command()
+@click.argument("what", nargs=-1, metavar="[TABLE|NOTEBOOK]...")
+@click.option("--profile", default="smoke", show_default=True, metavar="|".join(PROFILES), help="how much is run")
+@click.option("--data-dir", type=click.Path(), help="folder with the data sets; nothing is downloaded then")
+@click.option(
+    "--store", type=click.Path(path_type=Path), help="where runs are kept  [default: MDFA_STORE or runs.sqlite]"
+)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("reproduction"), show_default=True, help="results")
+@click.option("--cluster", "where", default="", help="who trains: local:N or tcp://host:8786  [default: this process]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, … or mps")
+@click.option("--methods", default="", help="only these, as mdfa,bp")
+@click.option("--activations", default="", help="only these, as tanh,relu")
+@click.option("--networks", default="", help="only these: fc, conv")
+@click.option("--classes", default="", help="only these numbers, as 3,10")
+@click.option("--seeds", default="", help="tasks by their seeds, as 0,1  [default: the profile's]")
+@click.option("--epochs", default=0, help="of the final runs  [default: the profile's]")
+@click.option("--image-size", default=0, help="of image folders  [default: the profile's]")
+def reproduce(
+    what: tuple[str, ...],
+    profile: str,
+    data_dir: str | None,
+    store: Path | None,
+    out: Path,
+    where: str,
+    device: str,
+    **choices: Any,
+) -> None:
+    """Reproduce the paper's tables (all, or those named), and write notebooks, tables and a report.
+
+    Stop it at any moment and give the same command to go on. Profiles: smoke runs everything at toy size; quick takes
+    real data and the settings that come with the package; full tunes first.
+
+    \b
+    Examples:
+      mdfa reproduce
+      mdfa reproduce 1 3 --profile quick --data-dir data --cluster local:8
+      mdfa reproduce theorem_2
+    """  # noqa: D301 - click reads the \b
+    from mdfa_core.reports import document  # asks for optional packages, and takes seconds to load
+
+    names = batch.chosen(what)
+    kept = store or default_path()
+    tables = [int(name.removeprefix("table_")) for name in names if name.startswith("table_")]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidValue(f"the folder {out} cannot be made ({error.strerror}): give another with --out") from None
+    variant = profile
+    if tables:
+        wanted = running.plan(tables, profile=profile, **choices)
+        click.echo(f"{profile}: {running.estimate(wanted, kept, data_dir=data_dir, device=device)}")
+        variant = wanted.variant
+        running.fill(wanted, kept, data_dir=data_dir, device=device, where=where)
+    given = {"profile": profile, "data_dir": data_dir or "", "store": str(kept.absolute()), "device": device, **choices}
+    with tqdm(names, unit="notebook", dynamic_ncols=True, leave=False, disable=None) as bar:
+        for name in bar:
+            bar.set_postfix_str(name)
+            batch.execute(name, out / f"{name}.ipynb", given, progress_bar=False)
+    with Store(kept) as runs:
+        for path in document.write(runs, out, variant):
+            click.echo(f"wrote {path}")
 
 
 # ------------------------------------------------------------------------------------------------------------ mdfa app

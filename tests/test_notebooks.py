@@ -9,8 +9,24 @@ import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
+from mdfa_core.paper import running
+
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
-SMALL = {"sign_agreement": {"epochs": 2, "network": "fc:8", "methods": "mdfa, bp"}}
+SMALL = {
+    "attach": {"epochs": 1, "methods": "mdfa, fa"},
+    "branch_prediction": {"programs": "sort", "limit": 300, "methods": "mdfa, bp", "networks": "fc:;fc:4,4"},
+    "figure_1": {"methods": "bp, mdfa"},
+    "report": {},
+    "sign_agreement": {"epochs": 2, "network": "fc:8", "methods": "mdfa, bp"},
+    "table_1": {"methods": "mdfa,bp", "activations": "tanh"},
+    "table_2": {"methods": "dfa", "activations": "relu", "seeds": "3"},
+    "table_3": {"methods": "fa,dfa", "classes": "3,5"},
+    "table_4": {"methods": "mdfa", "classes": "3", "epochs": 1},
+    "table_5": {"methods": "bp", "classes": "10"},
+    "table_6": {"methods": "bp", "classes": "3"},
+    "theorem_1": {"profile": "smoke", "width": 4, "activations": "tanh"},
+    "theorem_2": {"profile": "smoke", "width": 6, "methods": "mdfa", "seeds": "0"},
+}
 
 
 def test_there_are_notebooks() -> None:
@@ -32,18 +48,32 @@ def test_a_notebook_is_committed_stripped_and_has_parameters_with_help(path: Pat
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("default")  # the kernel is a process of its own; papermill's client warns about itself
 def test_a_notebook_runs(path: Path, tmp_path: Path) -> None:
-    done = tmp_path / path.name
-    papermill.execute_notebook(path, done, parameters=SMALL[path.stem], progress_bar=False)
+    done, parameters = tmp_path / path.name, dict(SMALL[path.stem])
+    if "store" in papermill.inspect_notebook(path):
+        parameters["store"] = str(tmp_path / "runs.sqlite")
+    if path.stem == "report":  # it reads what others have run
+        running.fill(running.plan(1, profile="smoke", methods="mdfa", activations="tanh"), parameters["store"])
+    papermill.execute_notebook(path, done, parameters=parameters, progress_bar=False)
 
     outputs = [output for cell in nbformat.read(done, as_version=4).cells for output in cell.get("outputs", [])]
     assert any("text/html" in output.get("data", {}) for output in outputs)
     assert not any(output.output_type == "error" for output in outputs)
 
 
+WRONG = [
+    ("sign_agreement", {"activation": "tan"}, r"unknown activation 'tan': choose one of .*tanh"),
+    ("table_1", {"profile": "huge"}, r"unknown profile 'huge': choose one of full, quick, smoke"),
+    ("table_3", {"classes": "4"}, r"unknown classes 4: choose one of .*10"),
+]
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_a_wrong_parameter_ends_the_notebook_with_the_allowed_values(tmp_path: Path) -> None:
-    path = next(path for path in NOTEBOOKS if path.stem == "sign_agreement")
+@pytest.mark.parametrize(("name", "parameters", "message"), WRONG, ids=[name for name, _, _ in WRONG])
+def test_a_wrong_parameter_ends_the_notebook_with_the_allowed_values(
+    name: str, parameters: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    path = next(path for path in NOTEBOOKS if path.stem == name)
 
-    with pytest.raises(PapermillExecutionError, match=r"unknown activation 'tan': choose one of .*tanh"):
-        papermill.execute_notebook(path, tmp_path / "out.ipynb", parameters={"activation": "tan"}, progress_bar=False)
+    with pytest.raises(PapermillExecutionError, match=message):
+        papermill.execute_notebook(path, tmp_path / "out.ipynb", parameters=parameters, progress_bar=False)

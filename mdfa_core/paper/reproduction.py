@@ -1,0 +1,265 @@
+"""Running cells of the paper's tables: tune where the profile asks for it, train, open the test images once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from mdfa_core.errors import InvalidValue, UnknownName
+from mdfa_core.experiment import Experiment
+from mdfa_core.paper import recipes
+from mdfa_core.paper.published import CELLS, TABLES, Cell
+from mdfa_core.paper.recipes import PROFILES, Profile
+from mdfa_core.store import Store
+from mdfa_core.sweeps import Advance, Here, Sweep, Workers, seconds_an_epoch
+from mdfa_core.tuning import Rung, Search, best_fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Which cells are run, and how.
+
+    Attributes:
+        profile: a name in `PROFILES`.
+        cells: in the order they are run.
+        seeds: the tasks; None: as many as the profile says, from 0.
+        epochs: of the final runs (rounds of a search are cut to it); None: as the profile says.
+        image_size: for image folders; None: as the profile says.
+    """
+
+    profile: str
+    cells: tuple[Cell, ...]
+    seeds: tuple[int, ...] | None = None
+    epochs: int | None = None
+    image_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for cell in self.cells:
+            self.base(cell)  # refuses what the profile's data cannot give
+        if self.seeds is not None and (not self.seeds or len(set(self.seeds)) != len(self.seeds)):
+            raise InvalidValue(f"the seeds are {self.seeds}: give at least one, each once")
+
+    @property
+    def changed(self) -> str:
+        """What differs from the profile, as a suffix of names in a store; empty if nothing does."""
+        parts = []
+        if self.seeds is not None:
+            parts.append("seeds=" + ",".join(map(str, self.seeds)))
+        parts += [f"{n}={v}" for n, v in (("epochs", self.epochs), ("size", self.image_size)) if v is not None]
+        return "@" + ";".join(parts) if parts else ""
+
+    @property
+    def variant(self) -> str:
+        """The profile's name with what differs from it: whose cells these are in a store."""
+        return self.profile + self.changed
+
+    @property
+    def _profile(self) -> Profile:
+        return PROFILES[self.profile]
+
+    @property
+    def final_epochs(self) -> int:
+        """Epochs of a final run."""
+        return self._profile.epochs if self.epochs is None else self.epochs
+
+    @property
+    def tasks(self) -> tuple[int, ...]:
+        """The seeds of a cell's tasks."""
+        return tuple(range(self._profile.tasks)) if self.seeds is None else self.seeds
+
+    @property
+    def rungs(self) -> tuple[Rung, ...]:
+        """The rounds of a cell's search; none if it is not tuned."""
+        return tuple(
+            replace(r, epochs=min(r.epochs, self.final_epochs), tasks=min(r.tasks, len(self.tasks)))
+            for r in self._profile.rungs
+        )
+
+    def base(self, cell: Cell) -> Experiment:
+        """A cell's experiment before its tuned settings."""
+        return recipes.base(cell, self._profile, image_size=self.image_size).replace(epochs=self.final_epochs)
+
+    def final(self, cell: Cell, settings: Mapping[str, Any]) -> list[Experiment]:
+        """The runs that fill a cell: one a task, with the chosen settings."""
+        return [self.base(cell).replace(**settings, seed=task) for task in self.tasks]
+
+    def name(self, cell: Cell) -> str:
+        """The cell's name in a store."""
+        return f"{self.profile}/{cell.name}{self.changed}"
+
+    def epochs_to_search(self, cell: Cell) -> int:
+        """Epochs of all runs of a cell's search together."""
+        there = len(recipes.candidates(cell))
+        return sum(min(r.candidates or there, there) * r.epochs * r.tasks for r in self.rungs)
+
+    def epochs_to_train(self, cell: Cell) -> int:
+        """Epochs of all runs of a cell together, at most: its search, the chosen configuration, the best fit."""
+        return self.epochs_to_search(cell) + 2 * self.final_epochs * len(self.tasks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Where a reproduction is.
+
+    Attributes:
+        cell: being worked on.
+        doing: `tuning`, `final runs` or `best fit`.
+        advance: of that.
+        part: share of the whole plan that is done, by epochs, 0 to 1.
+    """
+
+    cell: Cell
+    doing: str
+    advance: Advance
+    part: float
+
+
+class Reproduction:
+    """The cells of a plan, one after the other; iterating does the work, and may be left and begun again at any moment.
+
+    What is in the store is not done again. A finished cell is noted there as kind "cell", its search as kind "study".
+
+    The paper reports two things (section 4): the test accuracy of the configuration chosen on validation, and the
+    highest training accuracy achieved. So where the chosen configuration does not fit the training images of every
+    task, the one that fitted best in the search's last round is trained as long, without a look at the test images.
+
+    Args:
+        plan: what to run.
+        store: where runs, searches and cells go.
+        device: as `Run` takes it.
+        data_dir: likewise.
+        workers: who trains; this process if left out.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        *,
+        device: str = "auto",
+        data_dir: str | os.PathLike[str] | None = None,
+        workers: Workers | None = None,
+    ) -> None:
+        self.plan, self.store = plan, store
+        self.workers = workers or Here()
+        self._options: dict[str, Any] = {"device": device, "data_dir": data_dir, "workers": self.workers}
+
+    def __iter__(self) -> Iterator[Stage]:
+        """Do what is missing."""
+        whole, before = sum(map(self.plan.epochs_to_train, self.plan.cells)), 0
+        for cell in self.plan.cells:
+            share = self.plan.epochs_to_train(cell)
+            for doing, advance, epochs in self._fill(cell):
+                yield Stage(cell=cell, doing=doing, advance=advance, part=(before + epochs) / whole)
+            before += share
+
+    def seconds(self) -> float:
+        """About how long all of it takes if nothing is in the store: every kind of run is timed for a few steps."""
+        total = 0.0
+        for cell in self.plan.cells:
+            experiment = self.plan.base(cell).replace(seed=self.plan.tasks[0])
+            epoch = seconds_an_epoch(experiment, device=self._options["device"], data_dir=self._options["data_dir"])
+            total += epoch * self.plan.epochs_to_train(cell)
+        return total / self.workers.count
+
+    def _fill(self, cell: Cell) -> Iterator[tuple[str, Advance, int]]:
+        """Do a cell; says what is being done, how far that is, and the epochs of the cell that are done."""
+        name, study = self.plan.name(cell), None
+        before, each = self.plan.epochs_to_search(cell), self.plan.final_epochs
+        if self.plan.rungs:
+            study = name
+            known = self.store.look("study", name)
+            search = self._search(cell)
+            if known is None or not search.answered_by(known):
+                for advance in search:
+                    done = search.epochs_trained + advance.done * search.rungs[search.round].epochs
+                    yield "tuning", advance, done
+                known = search.document()
+                self.store.put("study", name, known)
+            settings, fitting, source = known["chosen"], best_fit(known), cell
+        else:
+            tuned = recipes.tuned(cell)
+            settings, fitting, source = dict(tuned.settings), dict(tuned.fit), tuned.source
+        sweep = self._opened(self.plan.final(cell, settings))
+        for advance in sweep:
+            yield "final runs", advance, before + advance.done * each
+        fit: dict[str, Any] | None = None
+        if not all(record.best_train_accuracy == 1.0 for record in sweep.records()):
+            sealed = self._sealed(self.plan.final(cell, fitting))
+            for advance in sealed:
+                yield "best fit", advance, before + (len(self.plan.tasks) + advance.done) * each
+            fit = {"settings": fitting, "keys": [record.key for record in sealed.records()]}
+        self.store.put(
+            "cell",
+            name,
+            {
+                "cell": asdict(cell),
+                "profile": self.plan.profile,
+                "data": self.plan.base(cell).data,
+                "settings": settings,
+                "tuned for": source.name,
+                "study": study,
+                "keys": [record.key for record in sweep.records()],
+                "fit": fit,
+            },
+        )
+
+    def _search(self, cell: Cell) -> Search:
+        candidates = recipes.candidates(cell)
+        return Search(self.plan.base(cell), candidates, self.plan.rungs, self._sealed, seeds=self.plan.tasks)
+
+    def _sealed(self, experiments: Iterable[Experiment]) -> Sweep:
+        return Sweep(experiments, store=self.store, **self._options)
+
+    def _opened(self, experiments: Sequence[Experiment]) -> Sweep:
+        """The only sweep that opens test images: once for each cell, when its settings have been chosen."""
+        return Sweep(experiments, store=self.store, test=True, **self._options)
+
+
+def chosen_cells(
+    tables: Sequence[int],
+    *,
+    profile: str,
+    methods: Sequence[str] = (),
+    activations: Sequence[str] = (),
+    classes: Sequence[int] = (),
+    networks: Sequence[str] = (),
+) -> tuple[Cell, ...]:
+    """The cells of some tables, as far as the profile's data has the classes; empty choices choose all.
+
+    Raises:
+        UnknownName: a table, method, activation, number of classes or kind of net that the tables do not have.
+        InvalidValue: no cell is left.
+    """
+    cells = [cell for cell in CELLS.values() if cell.table in _allowed("table", tables, set(TABLES))]
+    cells = _filtered(cells, "method", methods)
+    cells = _filtered(cells, "activation", activations)
+    cells = _filtered(cells, "network", networks)
+    cells = _filtered(cells, "classes", classes)
+    possible = []
+    for cell in cells:
+        try:
+            recipes.base(cell, PROFILES[profile])
+        except InvalidValue:
+            continue
+        possible.append(cell)
+    if not possible:
+        raise InvalidValue(
+            "no cell of the tables has all that was asked for: leave out some of methods, activations, networks and "
+            "classes"
+        )
+    return tuple(possible)
+
+
+def _filtered(cells: list[Cell], name: str, wanted: Sequence[Any]) -> list[Cell]:
+    allowed = _allowed(name, wanted, {getattr(cell, name) for cell in cells})
+    return [cell for cell in cells if getattr(cell, name) in allowed]
+
+
+def _allowed(name: str, wanted: Sequence[Any], known: set[Any]) -> set[Any]:
+    for value in wanted:
+        if value not in known:
+            raise UnknownName(name, value, map(str, known))
+    return set(wanted) or known

@@ -1,0 +1,303 @@
+"""Plans and their cells: tuned, trained, noted, gone on with, and test images opened in one place only.
+
+That nothing but `Reproduction._opened` reaches test images is shown twice: by watching every run that a reproduction
+makes (what is in its task, and what is gathered), and by reading the code (who passes `test=True`, who makes a `Run`).
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mdfa_core
+from mdfa_core import sweeps
+from mdfa_core.data import ArraySplit, LazySplit
+from mdfa_core.errors import InvalidValue, UnknownName
+from mdfa_core.paper import recipes
+from mdfa_core.paper.published import CELLS
+from mdfa_core.paper.recipes import PROFILES
+from mdfa_core.paper.reproduction import Plan, Reproduction, chosen_cells
+from mdfa_core.store import Store
+from mdfa_core.sweeps import Job, Sweep
+from mdfa_core.training import Run
+
+NAMES = ("table-1/fc/tanh/mdfa/2", "table-3/fc/tanh/bp/3")
+PACKAGE = Path(mdfa_core.__file__).parent
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "runs.sqlite") as opened:
+        yield opened
+
+
+def plan(*names: str, **settings: Any) -> Plan:
+    """The smoke profile, shorter still."""
+    cells = tuple(CELLS[name] for name in names or NAMES)
+    return Plan(**{"profile": "smoke", "cells": cells, "epochs": 2, **settings})
+
+
+# --------------------------------------------------------------------------------------------------- the test images
+
+
+def test_only_opened_runs_have_test_images_and_only_the_final_ones_are_opened(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[bool] = []  # whether `_opened` is at work, innermost last
+    made: list[tuple[bool, bool]] = []  # of every run: in `_opened`, has test images
+    gathered: list[bool] = []  # of every look at test images: in `_opened`
+
+    def watched(self: Reproduction, experiments: Any) -> Any:
+        sweep = original(self, experiments)
+
+        class Watched:
+            records = sweep.records
+
+            def __iter__(self) -> Any:
+                yield from _step_by_step(sweep, opened)
+
+        return Watched()
+
+    def made_run(self: Run, *arguments: Any, **options: Any) -> None:
+        initial(self, *arguments, **options)
+        made.append((bool(opened), any(len(task.test) > 0 for task in self.tasks)))
+
+    original, initial = Reproduction._opened, Run.__init__
+    monkeypatch.setattr(Reproduction, "_opened", watched)
+    monkeypatch.setattr(Run, "__init__", made_run)
+    for kind in (ArraySplit, LazySplit):
+
+        def spy(self: Any, index: Any, gather: Any = kind.gather) -> Any:
+            if self.part == "test" and len(self) > 0:
+                gathered.append(bool(opened))
+            return gather(self, index)
+
+        monkeypatch.setattr(kind, "gather", spy)
+    work = Reproduction(plan(epochs=4), store, device="cpu")
+    work.seconds()
+    doing = {stage.doing for stage in work}
+
+    assert {"tuning", "final runs"} <= doing
+    assert {has for inside, has in made if inside} == {True}
+    assert {has for inside, has in made if not inside} == {False}
+    assert gathered
+    assert all(gathered)
+    keys = [key for note in store.notes("cell").values() for key in note["keys"]]
+    assert sorted(keys) == sorted(record.key for record in store.records() if not record.sealed)
+    assert len(gathered) == len(keys) == 4  # the digits' test images are one chunk: each task was looked at once
+
+
+def _step_by_step(sweep: Sweep, opened: list[bool]) -> Iterator[Any]:
+    """The sweep's advances, with a note while it is at work."""
+    steps = iter(sweep)
+    while True:
+        opened.append(True)
+        try:
+            advance = next(steps, None)
+        finally:
+            opened.pop()
+        if advance is None:
+            return
+        yield advance
+
+
+def _calls() -> Iterator[tuple[str, str, ast.Call]]:
+    """Every call in the package: module, function around it, call."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        around = {
+            call: function.name
+            for function in ast.walk(tree)
+            if isinstance(function, ast.FunctionDef)
+            for call in ast.walk(function)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                yield module, around.get(node, ""), node
+
+
+def test_the_code_asks_for_test_images_in_one_place() -> None:
+    """`test=True` is written once; a `test` that is passed on comes from there, or from who calls `Run` or `train`."""
+    asked, passed, unsaid = set(), set(), set()
+    for module, function, call in _calls():
+        name = call.func.id if isinstance(call.func, ast.Name) else ""
+        said = [keyword.value for keyword in call.keywords if keyword.arg == "test"]
+        if name in ("Run", "Sweep", "Job", "train") and not said:
+            unsaid.add((module, name))
+        for value in said:
+            if isinstance(value, ast.Constant) and value.value is True:
+                asked.add((module, function))
+            elif name in ("Run", "Sweep", "Job", "train") and not isinstance(value, ast.Constant):
+                passed.add((module, name, ast.unparse(value)))
+
+    assert asked == {("paper.reproduction", "_opened")}
+    assert passed == {
+        ("sweeps", "Run", "self.test"),  # Job.run: what the job says
+        ("sweeps", "Job", "test"),  # Sweep: what it was told
+        ("training", "Run", "test"),  # train: what its caller says
+    }
+    # Left out, it is False in Sweep and Job, and True in Run and train: those are single runs that choose nothing.
+    assert [inspect.signature(kind).parameters["test"].default for kind in (Sweep, Job, Run)] == [False, False, True]
+    assert {module for module, name in unsaid if name in ("Run", "train")} <= {
+        "bench.probing",
+        "cli",
+        "theory.agreement",
+        "theory.descent",
+        "theory.premises",
+    }
+    assert {pair for pair in unsaid if pair[1] in ("Sweep", "Job")} == {
+        ("paper.reproduction", "Sweep"),
+        ("sweeps", "Job"),
+    }
+
+
+# -------------------------------------------------------------------------------------------------------- filled cells
+
+
+def test_cells_are_tuned_trained_and_noted(store: Store) -> None:
+    wanted = plan()
+    stages = list(Reproduction(wanted, store, device="cpu"))
+    study = store.look("study", "smoke/table-1/fc/tanh/mdfa/2@epochs=2")
+    cell = store.look("cell", "smoke/table-1/fc/tanh/mdfa/2@epochs=2")
+
+    assert set(store.notes("cell")) == set(store.notes("study")) == {wanted.name(c) for c in wanted.cells}
+    assert cell["cell"] == asdict(CELLS[NAMES[0]])
+    assert (cell["profile"], cell["data"], cell["tuned for"]) == ("smoke", "digits", NAMES[0])
+    assert cell["settings"] == study["chosen"] in recipes.candidates(CELLS[NAMES[0]])
+    records = [store.named(key) for key in cell["keys"]]
+    expected = wanted.final(CELLS[NAMES[0]], study["chosen"])
+    assert [record.experiment for record in records if record] == expected
+    assert all(record is not None and record.test_accuracy is not None for record in records)
+    if cell["fit"] is not None:
+        assert len(cell["fit"]["keys"]) == 2
+    parts = [stage.part for stage in stages]
+    assert parts == sorted(parts)
+    assert 0 < parts[0] < parts[-1] <= 1
+    tuning = [stage.part for stage in stages if stage.doing == "tuning" and stage.cell.name == NAMES[0]]
+    assert tuning[-1] == pytest.approx(wanted.epochs_to_search(stages[0].cell) / _whole(wanted))
+
+
+def _whole(wanted: Plan) -> int:
+    return sum(map(wanted.epochs_to_train, wanted.cells))
+
+
+def test_the_epochs_of_a_plan_are_those_it_trains(store: Store) -> None:
+    wanted = plan(NAMES[0], epochs=12)  # longer than the search's rounds, so that none of its runs is a final one
+    list(Reproduction(wanted, store, device="cpu"))
+    note = store.look("cell", wanted.name(wanted.cells[0]))
+
+    another = note["fit"] is not None and note["fit"]["settings"] != note["settings"]
+    expected = wanted.epochs_to_train(wanted.cells[0]) - (0 if another else 12 * 2)
+    assert sum(record.experiment.epochs for record in store.records()) == expected
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 4])
+def test_a_reproduction_left_at_any_stage_goes_on(store: Store, tmp_path: Path, stop: int) -> None:
+    for _ in itertools.islice(Reproduction(plan(), store, device="cpu"), stop):
+        pass
+    finished = {record.key: record for record in store.records()}
+    list(Reproduction(plan(), store, device="cpu"))
+
+    again = {record.key: record for record in store.records()}
+    assert all(again[key] == record for key, record in finished.items() if not record.sealed)
+    assert not list(Reproduction(plan(), store, device="cpu"))
+    with Store(tmp_path / "whole.sqlite") as whole:
+        list(Reproduction(plan(), whole, device="cpu"))
+        assert whole.notes("cell") == store.notes("cell")
+        assert set(whole.keys()) == set(again)
+
+
+def test_a_search_over_other_candidates_is_not_taken_for_this_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = plan(NAMES[0])
+    list(Reproduction(wanted, store, device="cpu"))
+    before = len(store)
+    monkeypatch.setattr(recipes, "_FORWARD", ("normal:0.3", "normal:0.2", "normal:0.05", "zeros"))
+    list(Reproduction(wanted, store, device="cpu"))
+
+    assert len(store) > before
+    study = store.look("study", wanted.name(wanted.cells[0]))
+    assert study["candidates"] == recipes.candidates(wanted.cells[0])
+
+
+def test_without_a_search_the_settings_that_come_along_are_taken(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = {"settings": {"learning_rate": 0.1}, "fit": {"learning_rate": 0.2}}
+    monkeypatch.setattr(recipes, "_shipped", lambda: {"table-1/fc/relu/mdfa/2": both})
+    PROFILES.add("untuned", replace(PROFILES["smoke"], rungs=()))
+    try:
+        wanted = Plan(profile="untuned", cells=(CELLS[NAMES[0]],), epochs=1, seeds=(3,))
+        stages = list(Reproduction(wanted, store, device="cpu"))
+    finally:
+        PROFILES.remove("untuned")
+
+    note = store.look("cell", "untuned/table-1/fc/tanh/mdfa/2@seeds=3;epochs=1")
+    assert (note["study"], note["tuned for"], note["settings"]) == (None, "table-1/fc/relu/mdfa/2", both["settings"])
+    assert {stage.doing for stage in stages} <= {"final runs", "best fit"}
+    assert all(record.experiment.seed == 3 for record in store.records())
+    assert not store.notes("study")
+
+
+def test_the_time_is_that_of_all_epochs_over_all_workers(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Four(sweeps.Here):
+        @property
+        def count(self) -> int:
+            return 4
+
+    monkeypatch.setattr("mdfa_core.paper.reproduction.seconds_an_epoch", lambda experiment, **options: 2.0)
+    one, four = (Reproduction(plan(), store, device="cpu", workers=w).seconds() for w in (None, Four()))
+
+    assert one == 2.0 * _whole(plan())
+    assert four == one / 4
+    assert len(store) == 0
+
+
+# --------------------------------------------------------------------------------------------------------------- plans
+
+
+def test_a_plan_says_what_differs_from_its_profile() -> None:
+    assert plan(epochs=None).changed == ""
+    assert plan(seeds=(4, 2), image_size=32).changed == "@seeds=4,2;epochs=2;size=32"
+    assert plan(NAMES[0], seeds=(4,)).name(CELLS[NAMES[0]]) == f"smoke/{NAMES[0]}@seeds=4;epochs=2"
+    assert (plan(epochs=None).final_epochs, plan().final_epochs) == (PROFILES["smoke"].epochs, 2)
+    assert [rung.epochs for rung in plan().rungs] == [2, 2]
+    assert [rung.tasks for rung in plan(seeds=(7,)).rungs] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "message"),
+    [
+        ({"profile": "huge"}, UnknownName, "unknown profile 'huge'"),
+        ({"seeds": ()}, InvalidValue, "give at least one, each once"),
+        ({"seeds": (1, 1)}, InvalidValue, "give at least one, each once"),
+        ({"epochs": 0}, InvalidValue, "epochs"),
+        ({"cells": (CELLS["table-3/fc/tanh/mdfa/50"],)}, InvalidValue, "needs 50 classes, but digits has 10"),
+    ],
+    ids=str,
+)
+def test_a_plan_that_cannot_be_run_is_refused(settings: dict[str, Any], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind) as caught:
+        plan(**settings)
+
+    assert message in str(caught.value)
+
+
+def test_cells_are_chosen_by_what_the_tables_have() -> None:
+    assert len(chosen_cells([1, 2, 3, 4, 5, 6], profile="full")) == len(CELLS) == 112
+    assert {c.classes for c in chosen_cells([3], profile="smoke")} == {3, 5, 10}
+    chosen = chosen_cells([1], profile="full", methods=["bp"], networks=["conv"], activations=["relu", "tanh"])
+    assert {c.name for c in chosen} == {"table-1/conv/relu/bp/2", "table-1/conv/tanh/bp/2"}
+    with pytest.raises(UnknownName, match="unknown classes 7: choose one of"):
+        chosen_cells([3], profile="full", classes=[7])
+    with pytest.raises(UnknownName, match="unknown table 7: choose one of 1, 2, 3, 4, 5, 6"):
+        chosen_cells([7], profile="full")
+    with pytest.raises(InvalidValue, match="no cell of the tables has all that was asked for"):
+        chosen_cells([3], profile="smoke", classes=[50])

@@ -1,0 +1,94 @@
+"""From texts to plans, and from plans to a filled store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mdfa_core.errors import InvalidValue, MdfaError, UnknownName
+from mdfa_core.paper import running
+from mdfa_core.paper.published import CELLS, TABLES
+from mdfa_core.paper.recipes import PROFILES
+from mdfa_core.store import Store
+
+ONE = {"profile": "smoke", "methods": "dfa", "activations": "tanh", "networks": "fc"}
+
+
+@pytest.mark.parametrize("profile", list(PROFILES))
+def test_nothing_chosen_is_every_cell_the_data_has_classes_for(profile: str) -> None:
+    plan = running.plan(tuple(TABLES), profile=profile)
+
+    most = 10 if profile == "smoke" else 1000  # the digits have ten classes
+    assert plan.cells == tuple(cell for cell in CELLS.values() if cell.classes <= most)
+    assert plan.variant == profile
+
+
+def test_lists_are_separated_by_commas_and_may_have_spaces() -> None:
+    plan = running.plan((3, 4), profile="smoke", methods=" mdfa, bp", classes="10,3", seeds="4, 2", epochs=7)
+
+    assert {(c.table, c.method, c.classes) for c in plan.cells} == {
+        (table, method, classes) for table in (3, 4) for method in ("mdfa", "bp") for classes in (3, 10)
+    }
+    assert (plan.seeds, plan.epochs, plan.tasks, plan.final_epochs) == ((4, 2), 7, (4, 2), 7)
+    assert plan.variant == "smoke@seeds=4,2;epochs=7"
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "message"),
+    [
+        ({"profile": "huge"}, UnknownName, "unknown profile 'huge': choose one of full, quick, smoke"),
+        ({"methods": "mdfa,sgd"}, UnknownName, "unknown method 'sgd': choose one of bp, dfa, fa, mdfa"),
+        ({"activations": "sigmoid"}, UnknownName, "unknown activation 'sigmoid'"),
+        ({"networks": "cnn"}, UnknownName, "unknown network 'cnn': choose one of conv, fc"),
+        ({"classes": "two"}, InvalidValue, "classes is 'two': give numbers separated by commas"),
+        ({"classes": "3"}, UnknownName, "unknown classes 3: choose one of 2"),
+        ({"seeds": "1,1"}, InvalidValue, "seeds"),
+        ({"epochs": -1}, InvalidValue, "epochs is -1"),
+        ({"image_size": -1}, InvalidValue, "image size is -1"),
+    ],
+    ids=str,
+)
+def test_a_wrong_text_is_refused_in_a_sentence(
+    settings: dict[str, object], kind: type[MdfaError], message: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        running.plan(1, **{**ONE, **settings})  # type: ignore[arg-type]
+
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_cell_is_left_where_choices_do_not_meet() -> None:
+    with pytest.raises(InvalidValue, match="no cell of the tables"):
+        running.plan(3, profile="smoke", classes="50")
+
+
+def test_filling_a_store_twice_trains_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = running.plan(1, **ONE)
+    running.fill(plan, tmp_path / "runs.sqlite")
+    with Store(tmp_path / "runs.sqlite") as store:
+        finished = {record.key: record.provenance.finished for record in store.records()}
+        assert list(store.notes("cell")) == ["smoke/table-1/fc/tanh/dfa/2"]
+    assert "100%" in capsys.readouterr().err
+
+    running.fill(plan, tmp_path / "runs.sqlite")
+    with Store(tmp_path / "runs.sqlite") as store:
+        assert {record.key: record.provenance.finished for record in store.records()} == finished
+
+
+def test_an_estimate_is_words_and_trains_nothing(tmp_path: Path) -> None:
+    words = running.estimate(running.plan(1, **ONE), tmp_path / "runs.sqlite", device="cpu")
+
+    assert words.startswith("1 cells, at most ")
+    assert "of one CPU core" in words
+    with Store(tmp_path / "runs.sqlite") as store:
+        assert len(store) == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.2, "1 seconds"), (40, "40 seconds"), (119, "119 seconds"), (120, "2 minutes"), (12600, "3.5 hours")],
+)
+def test_durations_have_two_digits(seconds: float, words: str) -> None:
+    assert running.spoken(seconds) == words

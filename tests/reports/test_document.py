@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mdfa_core import reports
+from mdfa_core.errors import InvalidValue
+from mdfa_core.paper.claims import CLAIMS
+from mdfa_core.paper.published import CELLS
+from mdfa_core.reports.document import report, spoken
+from mdfa_core.reports.results import Result, results
+from mdfa_core.store import Store
+from tests.reports.made_up import PROVENANCE, fill
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+
+
+class Reader(HTMLParser):
+    """Notes what a browser would load, identifiers, links, text, and whether elements are nested rightly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.open: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.loaded += [str(given[name]) for name in ("src", "data", "poster", "srcset") if name in given]
+        if tag == "link":
+            self.loaded.append(str(given.get("href")))
+        if tag == "a":
+            self.links.append(str(given["href"]))
+        if "id" in given:
+            self.ids.append(str(given["id"]))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "script" not in self.open and "style" not in self.open:
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def page(found: tuple[Result, ...]) -> str:
+    return reports.html(found)
+
+
+@pytest.fixture(scope="module")
+def read(page: str) -> Reader:
+    reader = Reader()
+    reader.feed(page)
+    return reader
+
+
+def test_the_page_loads_nothing_and_is_well_formed(page: str, read: Reader) -> None:
+    assert read.loaded == []
+    assert read.open == []
+    assert len(read.ids) == len(set(read.ids))
+    for link in read.links:
+        assert link.startswith("#")
+        assert link[1:] in read.ids
+    style = page.partition("<style>")[2].partition("</style>")[0]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "prefers-color-scheme: dark" in style
+
+
+def test_the_page_says_everything(read: Reader) -> None:
+    text = " ".join(read.text.split())
+    assert "36 of 112 cells were run" in text
+    assert "Table 6 was run on imagefolder at 64×64 pixels" in text
+    for name in CLAIMS:
+        assert f"claim-{name}" in read.ids
+    for cell in (CELLS["table-1/fc/tanh/mdfa/2"], CELLS["table-2/conv/relu/bp/2"]):
+        assert str(cell.published["train"]) in text
+    assert "not run" in text
+    for value in (PROVENANCE.machine, PROVENANCE.commit, PROVENANCE.command, PROVENANCE.torch):
+        assert str(value) in text
+    assert "01" * 32 in text  # a task's checksum
+    assert "feedback init normal:1, forward init zeros, learning rate 0.01" in text
+    assert "all × 2 epochs × 1 tasks; 1 × 4 epochs × 2 tasks" in text
+
+
+def test_markdown_says_the_same_numbers(found: tuple[Result, ...], read: Reader) -> None:
+    text = reports.markdown(found)
+    plain = " ".join(read.text.split())
+    for one in report(found).claims:
+        if one.same_as is None:
+            for finding in one.here.decided:
+                assert finding.numbers in text
+                assert finding.numbers in plain
+    assert "{{" not in text
+    assert "\n\n\n\n" not in text
+
+
+def test_claims_on_the_same_checks_are_told_once(found: tuple[Result, ...]) -> None:
+    by_name = {one.name: one for one in report(found).claims}
+    same = by_name["conclusion-superior"].same_as
+    assert same is not None
+    assert same.name == "abstract-surpasses"
+    assert by_name["relu-fails"].same_as is None
+
+
+def test_a_report_on_nothing(store: Store) -> None:
+    found = results(store)
+    page, text = reports.html(found), reports.markdown(found)
+    for form in (page, text):
+        assert "0 of 112" in form
+    assert "Bokeh" not in page
+    content = report(found)
+    assert (content.run, content.provenance.empty, content.largest.empty) == (0, True, True)
+
+
+def test_names_cannot_become_markup(store: Store) -> None:
+    found = results(store)
+    assert "&lt;i&gt;" in reports.html([replace(found[0], profile="quick@<i>"), *found[1:]])
+
+
+def test_files_are_written(store: Store, tmp_path: Path) -> None:
+    fill(store, [CELLS["table-1/fc/tanh/mdfa/2"], CELLS["table-1/fc/tanh/bp/2"]], tasks=2)
+    paths = reports.write(store, tmp_path / "a" / "b", "quick")
+    names = {path.name for path in paths}
+    assert {"report.html", "report.md", "figures.csv"} <= names
+    assert {f"table_{n}.{ending}" for n in range(1, 7) for ending in ("md", "tex", "csv")} <= names
+    assert all(path.stat().st_size for path in paths)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidValue, match=r"cannot be written to .*file"):
+        reports.write(store, tmp_path / "file", "quick")
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(3.25, "3.2 s"), (120.0, "2 min"), (9000.0, "2.5 h")])
+def test_durations_are_spoken(seconds: float, words: str) -> None:
+    assert spoken(seconds) == words
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_works_without_a_network(page: str, browser: Browser, tmp_path: Path, scheme: str) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(page, encoding="utf-8")
+    context = browser.new_context(color_scheme=scheme, offline=True)  # type: ignore[arg-type]
+    try:
+        tab = context.new_page()
+        requested: list[str] = []
+        wrong: list[str] = []
+        tab.on("request", lambda request: requested.append(request.url))
+        tab.on("pageerror", lambda error: wrong.append(str(error)))
+        tab.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        tab.goto(file.as_uri())
+        tab.wait_for_function("window.Bokeh && Bokeh.documents.length && document.querySelector('.plots > div > div')")
+        tab.wait_for_function(
+            """() => {
+              const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
+              const models = Bokeh.documents.flatMap((one) => [...one._all_models.values()]);
+              const axes = models.filter((model) => model.type.endsWith("Axis"));
+              return axes.length && axes.every((axis) => axis.major_label_text_color === ink);
+            }"""
+        )
+        assert requested == [file.as_uri()]
+        assert wrong == []
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    finally:
+        context.close()

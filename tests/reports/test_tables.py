@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import csv
+import io
+import re
+
+import pandas as pd
+import pytest
+
+from mdfa_core.paper.published import CELLS, TABLES
+from mdfa_core.reports import tables
+from mdfa_core.reports.results import Result
+
+
+def test_figures_have_all_224_in_full(found: tuple[Result, ...]) -> None:
+    frame = tables.figures(found)
+    assert len(frame) == 224
+    assert frame["mean"].notna().sum() == 72
+    row = frame[(frame["table"] == 1) & (frame["method"] == "mdfa") & (frame["split"] == "test")].iloc[0]
+    assert row["paper_mean"] == 77.3
+    assert row["difference"] == row["mean"] - 77.3
+    assert row["mean"] != round(row["mean"], 1)  # nothing is rounded
+
+
+def test_csv_read_again_is_the_same(found: tuple[Result, ...]) -> None:
+    frame = tables.figures(found)
+    again = list(csv.DictReader(io.StringIO(tables.csv(frame))))
+    assert len(again) == len(frame)
+    for read, written in zip(again, frame.to_dict("records"), strict=True):
+        for name, value in written.items():
+            if pd.isna(value):
+                assert read[name] == ""
+            else:
+                assert type(value)(read[name]) == value  # every digit is there
+
+
+@pytest.mark.parametrize("number", TABLES)
+def test_a_table_has_the_papers_figures_beside_ours(number: int, found: tuple[Result, ...]) -> None:
+    frame = tables.beside(found, number)
+    split = TABLES[number].held_out
+    for row, cell in zip(frame.to_dict("records"), [c for c in CELLS.values() if c.table == number], strict=True):
+        assert row["training, paper"] == str(cell.published["train"])
+        assert row[f"{split}, paper"] == str(cell.published[split])
+        if number in (1, 6):
+            ours, paper = (float(str(row[f"{split}, {who}"]).partition(" ")[0]) for who in ("here", "paper"))
+            assert float(row[f"{split}, difference"]) == pytest.approx(ours - paper, abs=0.1001)
+            assert row["tasks"] == "5"
+        else:
+            assert (row["training, here"], row[f"{split}, here"]) == ("not run", "not run")
+            assert row["training, difference"] == ""
+
+
+def test_differences_are_shown_where_both_methods_were_run(found: tuple[Result, ...]) -> None:
+    assert len(tables.differences(found, 1)) == 6 * len(tables.PAIRS) * 2
+    assert tables.differences(found, 3).empty
+    without_fa = [result for result in found if result.cell.method != "fa"]
+    assert len(tables.differences(without_fa, 6)) == 3 * 3 * 2
+    first = tables.differences(found, 1).iloc[0]
+    assert (first["Difference"], first["accuracy"]) == ("mDFA − BP", "training")
+    assert re.fullmatch(r"\[[+-]\d+\.\d, [+-]\d+\.\d\]", first["bootstrap"])
+    assert re.fullmatch(r"[0-5] of 5", first["ahead in"])
+
+
+@pytest.mark.parametrize("number", TABLES)
+def test_latex_is_balanced_and_escaped(number: int, found: tuple[Result, ...]) -> None:
+    frame = tables.beside(found, number)
+    frame["note"] = "100 % of a_b & {c} #1 $"
+    text = tables.latex(frame)
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 1
+    bare = re.sub(r"\\[%&_#${}]", "", text)
+    assert bare.count("{") == bare.count("}")
+    assert bare.count("$") % 2 == 0
+    for sign in "%#_":
+        assert sign not in bare
+    body = text.partition(r"\midrule")[2].partition(r"\bottomrule")[0].strip().splitlines()
+    assert len(body) == len(frame)
+    for line in body:
+        assert line.endswith(r"\\")
+        assert re.sub(r"\\&", "", line).count("&") == len(frame.columns) - 1
+    assert text.isascii()
+
+
+def test_markdown_has_a_row_a_cell_and_escapes_bars() -> None:
+    text = tables.markdown(pd.DataFrame([{"a": "x|y", "b": "007"}, {"a": "z", "b": "1.50"}]))
+    lines = text.splitlines()
+    assert len(lines) == 4
+    assert r"x\|y" in lines[2]
+    assert "007" in lines[2]
+    assert "1.50" in lines[3]
+
+
+def test_html_is_escaped() -> None:
+    assert "&lt;b&gt;&amp;" in tables.html(pd.DataFrame([{"a": "<b>&"}]))
+
+
+def test_every_form_takes_a_table(found: tuple[Result, ...]) -> None:
+    for form in tables.FORMS.values():
+        assert "mDFA" in form(tables.beside(found, 4))
