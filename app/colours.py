@@ -1,6 +1,6 @@
-"""The colours of the charts, light and dark: Okabe and Ito's order, each also with a dash of its own.
+"""The colours of the charts, light and dark: after Okabe and Ito, each also with a dash of its own.
 
-The same colours stand in assets/page.css as `--train`, `--layer0`, …, for everything that is not a canvas.
+The same colours stand in assets/page.css as `--train`, `--layer0`, `--rule0`, …, for everything that is not a canvas.
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ class Palette:
     train: str
     validation: str
     layers: tuple[str, ...]
+    rules: tuple[str, ...]
+
+    def rule(self, number: int) -> str:
+        """The colour of learning rule `number` in the order of all rules, from 0."""
+        return self.rules[number % len(self.rules)]
 
     def layer(self, number: int) -> str:
         """The colour of hidden layer `number`, from 0."""
@@ -37,6 +42,7 @@ LIGHT = Palette(
     train="#0067b1",
     validation="#c44e00",
     layers=("#00795c", "#b0327f", "#0067b1", "#c44e00", "#857000", "#6b4fd0", "#2f7f86", "#4a5361"),
+    rules=("#1b2433", "#00795c", "#c44e00", "#0067b1", "#b0327f", "#857000", "#6b4fd0", "#2f7f86"),
 )
 
 DARK = Palette(
@@ -49,12 +55,18 @@ DARK = Palette(
     train="#5ab4f0",
     validation="#f5a142",
     layers=("#2fc79b", "#ee8ac4", "#5ab4f0", "#f5a142", "#e6d84a", "#b9a5ff", "#8fd0d4", "#d0d6e0"),
+    rules=("#e8edf4", "#2fc79b", "#f5a142", "#5ab4f0", "#ee8ac4", "#e6d84a", "#b9a5ff", "#8fd0d4"),
 )
 
 LAYER_DASHES: tuple[tuple[int, ...], ...] = ((), (7, 4), (2, 3), (8, 3, 2, 3), (12, 4), (4, 4), (1, 2), (12, 3, 3, 3))
-VALIDATION_DASH = (6, 3)
+RULE_DASHES: tuple[tuple[int, ...], ...] = ((2, 3), (7, 4), (8, 3, 2, 3), (), (12, 4), (4, 4), (1, 2), (12, 3, 3, 3))
 
 
 def dash_of_layer(number: int) -> tuple[int, ...]:
     """The dash of hidden layer `number`, from 0."""
     return LAYER_DASHES[number % len(LAYER_DASHES)]
+
+
+def dash_of_rule(number: int) -> tuple[int, ...]:
+    """The dash of learning rule `number`, from 0; BP is dotted, for it often lies on another line."""
+    return RULE_DASHES[number % len(RULE_DASHES)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import panel as pn
@@ -12,19 +14,21 @@ import param
 from app.limits import LIMITS, Limits
 from app.session import absent
 from app.style import WIDGETS
-from mdfa_core import ACTIVATIONS, DATASETS, INITIALIZERS, METHODS, NETWORKS, OPTIMIZERS, Experiment
-from mdfa_core.initializers import Zeros, takes_number
-
-FIRST = Experiment(learning_rate=0.003, batch_size=32, epochs=100)
-"""What the page opens with: slow enough to watch, seconds until it is learnt."""
+from mdfa_core import ACTIVATIONS, DATASETS, INITIALIZERS, NETWORKS, OPTIMIZERS, Experiment
+from mdfa_core.initializers import CONVENTIONS, Zeros, takes_number
+from mdfa_core.networks import parse_architecture
 
 LEARNING_RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 OUTPUTS = (1, 2, 3, 5, 10, 20, 50, 100)
+WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+LAYERED = "layered"
+"""The choice of a network by its depth and width."""
 OWN = "own"
 """The choice of a network that is written out."""
 
 _SCALES = {"uniform": 1.0, "normal": 0.1}
+_CONVENTIONS = {"paper": "the paper", "released": "released code"}
 
 
 class Controls:
@@ -47,31 +51,34 @@ class Controls:
             return {"label": label, "description": f"{text[0].upper()}{text[1:]}.", "stylesheets": [WIDGETS],
                     "sizing_mode": "stretch_width", "margin": 0, **more}  # fmt: skip
 
-        self.method = pn.widgets.RadioButtonGroup(
-            options={entry.title: name for name, entry in METHODS.items()},
-            value=first.method,
-            stylesheets=[WIDGETS],
-            sizing_mode="stretch_width",
-            margin=0,
-            label="Learning rule",
-        )
         self.data = pn.widgets.Select(options=_data_sets(), value=first.data, **named("Images", "data"))
         self.outputs = pn.widgets.Select(
             options=self._outputs(first), value=first.outputs, **named("Outputs", "outputs")
         )
-        self.network = pn.widgets.Select(
-            options=self._networks(first), value=first.network, **named("Network", "network")
+        self.network = pn.widgets.Select(options=self._networks(first), **named("Network", "network"))
+        self.depth = pn.widgets.IntInput(
+            value=2, start=0, end=limits.hidden_layers, **named("Hidden layers", "network")
         )
+        self.depth.description = "Fully-connected layers between the images and the output; 0 leaves them out."
+        self.width = pn.widgets.Select(
+            options={str(width): width for width in WIDTHS}, value=128, **named("Units of each", "network")
+        )
+        self.width.description = "Units of every hidden layer."
         self.own_network = pn.widgets.TextInput(
-            value="fc:64,64", visible=False, placeholder="fc:64,64", **named("Own network", "network")
+            value="fc:64,64", placeholder="fc:64,64", **named("Own network", "network")
         )
         self.activation = pn.widgets.Select(
             options={entry.title: name for name, entry in ACTIVATIONS.items()},
             value=first.activation,
             **named("Activation", "activation"),
         )
-        self.forward = _Initializer("Forward weights", first.forward_init, named("", "forward_init"), zeros=True)
-        self.feedback = _Initializer("Feedback weights", first.feedback_init, named("", "feedback_init"), zeros=False)
+        self.forward = _Initializer("Weights W", first.forward_init, named("", "forward_init"), zeros=True)
+        self.feedback = _Initializer("Feedback B", first.feedback_init, named("", "feedback_init"), zeros=False)
+        self.convention = pn.widgets.Select(
+            options={_CONVENTIONS.get(name, name): name for name in CONVENTIONS},
+            value=first.convention,
+            **named("Uniform as in", "convention"),
+        )
         self.optimizer = pn.widgets.Select(
             options={entry.title: name for name, entry in OPTIMIZERS.items()},
             value=first.optimizer,
@@ -89,23 +96,15 @@ class Controls:
         )
         self.epochs = pn.widgets.IntInput(value=first.epochs, step=10, **named("Epochs", "epochs"))
         self.seed = pn.widgets.IntInput(value=first.seed, step=1, **named("Seed", "seed"))
-        self.new_seed = pn.widgets.Button(
-            label="New seed",
-            description="Other weights, other feedback, other classes.",
-            stylesheets=[WIDGETS],
-            margin=0,
-            css_classes=["small"],
-        )
-        self.new_seed.on_click(self._next_seed)
 
         widgets: dict[str, tuple[param.Parameterized, ...]] = {
-            "method": (self.method,),
             "data": (self.data,),
             "outputs": (self.outputs,),
-            "network": (self.network, self.own_network),
+            "network": (self.network, self.depth, self.width, self.own_network),
             "activation": (self.activation,),
             "forward_init": self.forward.widgets,
             "feedback_init": self.feedback.widgets,
+            "convention": (self.convention,),
             "optimizer": (self.optimizer,),
             "learning_rate": (self.learning_rate,),
             "batch_size": (self.batch_size,),
@@ -113,6 +112,7 @@ class Controls:
             "seed": (self.seed,),
         }
         self.widgets: Mapping[str, tuple[param.Parameterized, ...]] = widgets
+        self.show(first)
         for name, ones in widgets.items():
             for widget in ones:
                 widget.param.watch(lambda _event, name=name: self._changed(name), "value")
@@ -124,13 +124,13 @@ class Controls:
             MdfaError: they show something that is not allowed; the message is one sentence.
         """
         return self._rest.replace(
-            method=self.method.value,
             data=self.data.value,
             outputs=self.outputs.value,
-            network=(self.own_network.value or "").strip() if self.network.value == OWN else self.network.value,
+            network=self._network(),
             activation=self.activation.value,
             forward_init=self.forward.text,
             feedback_init=self.feedback.text,
+            convention=self.convention.value,
             optimizer=self.optimizer.value,
             learning_rate=self.learning_rate.value,
             batch_size=self.batch_size.value,
@@ -138,20 +138,78 @@ class Controls:
             seed=self.seed.value,
         )
 
+    def show(self, experiment: Experiment) -> None:
+        """Take the values of an experiment, without a word to `on_change`."""
+        with self._quietly():
+            self._rest = experiment
+            self.data.value = experiment.data
+            self.outputs.param.update(
+                options=_with(self._outputs(experiment), experiment.outputs), value=experiment.outputs
+            )
+            self.activation.value = experiment.activation
+            self.optimizer.value = experiment.optimizer
+            self.convention.value = experiment.convention
+            for widget, value in (
+                (self.learning_rate, experiment.learning_rate),
+                (self.batch_size, experiment.batch_size),
+            ):
+                widget.param.update(options=_with(widget.options, value), value=value)
+            self.epochs.value, self.seed.value = experiment.epochs, experiment.seed
+            self.forward.text, self.feedback.text = experiment.forward_init, experiment.feedback_init
+            self._show_network(experiment)
+            self._show_what_applies()
+
+    def next_seed(self) -> None:
+        """Other weights, other feedback, other classes."""
+        self.seed.value = ((self.seed.value or 0) + 1) % 2**32
+
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        before, self._quiet = self._quiet, True
+        try:
+            yield
+        finally:
+            self._quiet = before
+
     def _changed(self, name: str) -> None:
         if self._quiet:
             return
-        self._quiet = True  # choices that no longer fit change others: one call for all of it
         changed = {name}
-        try:
+        with self._quietly():  # choices that no longer fit change others: one call for all of it
             if name in ("data", "outputs", "batch_size", "activation", "network"):
                 changed |= self._adapt()
-            self.own_network.visible = self.network.value == OWN
-            self.forward.show()
-            self.feedback.show()
-        finally:
-            self._quiet = False
+            self._show_what_applies()
         self._on_change(changed)
+
+    def _show_what_applies(self) -> None:
+        self.depth.visible = self.width.visible = self.network.value == LAYERED
+        self.own_network.visible = self.network.value == OWN
+        self.forward.show()
+        self.feedback.show()
+        self.convention.disabled = "uniform" not in (self.forward.kind.value, self.feedback.kind.value)
+
+    # ------------------------------------------------------------------------------------------------- the network
+
+    def _network(self) -> str:
+        if self.network.value == LAYERED:
+            return "fc:" + ",".join([str(self.width.value)] * (self.depth.value or 0))
+        if self.network.value == OWN:
+            return (self.own_network.value or "").strip()
+        return str(self.network.value)
+
+    def _show_network(self, experiment: Experiment) -> None:
+        text = experiment.network
+        self.network.options = self._networks(experiment)
+        if text in self.network.options.values():
+            self.network.value = text
+            return
+        widths = re.fullmatch(r"fc:((\d+)(?:,\2)*)?", text)
+        if widths is not None and int(widths[2] or 128) in WIDTHS:
+            self.network.value = LAYERED
+            self.depth.value = len(parse_architecture(text).hidden)
+            self.width.value = int(widths[2] or 128)
+        else:
+            self.network.value, self.own_network.value = OWN, text
 
     def _adapt(self) -> set[str]:
         """Offer what fits the data set, and choose something else where the choice does not."""
@@ -165,8 +223,7 @@ class Controls:
         self.outputs.options = outputs
         networks = self._networks(base.replace(outputs=self.outputs.value))
         if self.network.value not in networks.values():
-            fitting = next(iter(networks.values()))
-            self.network.param.update(options=networks, value=fitting)
+            self.network.param.update(options=networks, value=LAYERED)
         else:
             self.network.options = networks
         after = (self.outputs.value, self.network.value)
@@ -180,10 +237,7 @@ class Controls:
 
     def _networks(self, base: Experiment) -> dict[str, str]:
         fitting = {name: name for name in NETWORKS if self._limits.fits(base.replace(network=name))}
-        return {**fitting, "own …": OWN}
-
-    def _next_seed(self, _event: object) -> None:
-        self.seed.value = ((self.seed.value or 0) + 1) % 2**32
+        return {"fully connected": LAYERED, **fitting, "own …": OWN}
 
 
 class _Initializer:
@@ -207,6 +261,13 @@ class _Initializer:
     @property
     def text(self) -> str:
         return f"{self.kind.value}:{self.scale.value}" if self._scaled else str(self.kind.value)
+
+    @text.setter
+    def text(self, text: str) -> None:
+        kind, _, scale = text.partition(":")
+        self.kind.value = kind
+        if scale:
+            self.scale.value = float(scale)
 
     @property
     def _scaled(self) -> bool:

@@ -1,58 +1,59 @@
-"""A drawing of the net as SVG: images in, the way forward above, and below the way the error takes back."""
+"""A drawing of a net as SVG, as the paper's Figure 1: images in, the way forward above, the error's way below.
+
+The drawing stays while a net trains: of the `live.LiveHTML` that holds it, the texts `share0`, `share1`, … are the
+layers' shares and the styles `layer0`, `layer1`, … their colours.
+"""
 
 from __future__ import annotations
 
-import base64
-import functools
 import html
-import io
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from app.session import Facts
+from app.messages import Facts
+from app.pictures import png
 from app.words import percent
-from mdfa_core import METHODS, Experiment
-from mdfa_core.methods import Chain, Direct
+from mdfa_core import Experiment
+from mdfa_core.methods import Chain, Direct, Method
 from mdfa_core.networks import Conv, Dense, parse_architecture
 
-_WIDTH, _HEIGHT = 760, 152
-_TOP, _BOTTOM = 22, 86  # of the boxes
-_FIRST, _LAST = 212, 700  # middle of the first hidden layer and of the output
-_TASK = 124  # width of the images
+_WIDTH, _HEIGHT = 640, 176
+_TOP, _BOTTOM = 30, 98  # of the boxes
+_FIRST, _LAST = 186, 596  # middle of the first hidden layer and of the output
+_TASK = 104  # width of the images
+_FORWARD = 52  # height of the way forward
 
 
-def draw(experiment: Experiment, facts: Facts | None, agreement: Sequence[float | None]) -> str:
-    """The net of `experiment`; `agreement` is one share per hidden layer, or empty before anything is measured."""
+def draw(method: Method, experiment: Experiment, facts: Facts | None, chosen: int | None) -> str:
+    """The net of `experiment` as `method` trains it; layer `chosen` (from 0) is the one whose detail is shown."""
     hidden = parse_architecture(experiment.network).hidden
-    method = METHODS[experiment.method]
     places = [_FIRST + (_LAST - _FIRST) * number / max(1, len(hidden)) for number in range(len(hidden) + 1)]
     if not hidden:
         places = [_LAST]
-    half = min(46.0, 0.36 * (places[1] - places[0])) if hidden else 40.0
+    half = min(42.0, 0.34 * (places[1] - places[0])) if hidden else 40.0
     parts = [_task(facts)]
 
     for number, place in enumerate(places):
-        start = _TASK + 8 if number == 0 else places[number - 1] + half + 3
-        bounded = method.constraint.covers(number)
-        parts.append(_arrow(f"M{start:.0f} 42H{place - half - 5:.0f}", "forward"))
-        label = f"W{_index(number + 1)}" + (" ≥ 0" if bounded else "")
-        parts.append(_text((start + place - half) / 2, 34, label, "strong small" if bounded else "small"))
+        start = _TASK + 6 if number == 0 else places[number - 1] + half + 3
+        parts.append(_arrow(f"M{start:.0f} {_FORWARD}H{place - half - 5:.0f}", "forward"))
+        middle = (start + place - half - 4) / 2
+        if method.constraint.covers(number):
+            parts.append(_plus(middle, _FORWARD, "plus"))
+        parts.append(_text(middle, _FORWARD - 13, f"W{_index(number + 1)}", "small"))
     for number, layer in enumerate(hidden):
-        share = percent(agreement[number]) if number < len(agreement) else ""
-        parts.append(_box(places[number], half, _size(layer), share, number))
+        parts.append(_layer(places[number], half, _size(layer), number, chosen=number == chosen))
     outputs = f"{experiment.outputs} output" + ("s" if experiment.outputs > 1 else "")
     parts.append(
-        _rectangle(places[-1] - half, 2 * half)
-        + _text(places[-1], 48, outputs, "small")
-        + _text(places[-1], 70, "error e", "error strong")
+        _rectangle(places[-1] - half, 2 * half, "box")
+        + _text(places[-1], 56, outputs, "small")
+        + _text(places[-1], 80, "error e", "error strong")
     )
-    parts.extend(_way_back(experiment, places, half))
+    parts.extend(_way_back(method, places, half))
     title = html.escape(f"{method.title}: {method.description}")
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}"><title>{title}</title>'
+        f'<svg class="net" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="group" aria-label="{title}">'
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="6" markerHeight="6" orient="auto">'
         '<path d="M0 0L8 4L0 8z" class="tip"/></marker>'
         '<marker id="tip-error" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="6" markerHeight="6" orient="auto">'
@@ -60,46 +61,60 @@ def draw(experiment: Experiment, facts: Facts | None, agreement: Sequence[float 
     )
 
 
-def _way_back(experiment: Experiment, places: Sequence[float], half: float) -> list[str]:
+def shares(agreement: Sequence[float | None]) -> tuple[dict[str, str], dict[str, str]]:
+    """The texts and styles of the layers for one share (or None) of agreeing signs per hidden layer."""
+    values = {f"share{number}": percent(share) for number, share in enumerate(agreement)}
+    styles = {
+        f"layer{number}": f"--good-share:{100 * min(max(2 * share - 1, 0), 1):.0f}%;--known:1"
+        for number, share in enumerate(agreement)
+        if share is not None
+    }
+    return values, styles
+
+
+def _way_back(method: Method, places: Sequence[float], half: float) -> list[str]:
     """The error's way from the output to the hidden layers, by the kind of transport."""
-    method = METHODS[experiment.method]
-    transport, sign = method.transport, " ≥ 0" if method.constraint.feedback else ""
+    transport, held = method.transport, method.constraint.feedback
     parts = []
     if isinstance(transport, Direct) and len(places) > 1:
-        low = _BOTTOM + 36
+        low = _BOTTOM + 44
         parts.append(f'<path class="way" d="M{places[-1]:.0f} {_BOTTOM + 2}V{low}H{places[0]:.0f}"/>')
         for number, place in enumerate(places[:-1]):
             parts.append(_arrow(f"M{place:.0f} {low}V{_BOTTOM + 6}", "way"))
-            parts.append(_text(place + 8, _BOTTOM + 26, f"B{_index(number + 1)}{sign}", "error small left"))
-        parts.append(_text((places[-2] + places[-1]) / 2, low + 18, "straight to every layer", "small muted"))
+            parts.append(_text(place + 12, _BOTTOM + 30, f"B{_index(number + 1)}", "error small left"))
+            if held:
+                parts.append(_plus(place, _BOTTOM + 25, "plus-error"))
+        parts.append(_text((places[-2] + places[-1]) / 2, low + 16, "straight to every layer", "small muted"))
     elif isinstance(transport, Chain):
         for number in reversed(range(len(places) - 1)):
             start, end = places[number + 1] - half * 0.5, places[number] + half * 0.5
             parts.append(_arrow(f"M{start:.0f} {_BOTTOM + 2}C{start:.0f} {_BOTTOM + 42} {end:.0f} {_BOTTOM + 42} "
                                 f"{end:.0f} {_BOTTOM + 6}", "way"))  # fmt: skip
-            name = f"B{_index(number + 2)}{sign}" if transport.fixed else f"W{_index(number + 2)}"
-            parts.append(_text((start + end) / 2, _BOTTOM + 50, name, "error small"))
+            name = f"B{_index(number + 2)}" if transport.fixed else f"W{_index(number + 2)}"
+            parts.append(_text((start + end) / 2, _BOTTOM + 48, name, "error small"))
+            if held:
+                parts.append(_plus((start + end) / 2, _BOTTOM + 32, "plus-error"))
         if len(places) > 1:
             fixed = "fixed random weights" if transport.fixed else "the forward weights themselves"
-            parts.append(_text(0, _HEIGHT - 4, f"back through {fixed}", "small muted left"))
+            parts.append(_text((places[0] + places[-1]) / 2, _HEIGHT - 8, f"back through {fixed}", "small muted"))
     return parts
 
 
 def _task(facts: Facts | None) -> str:
     """Some images of every class; two classes get a row each, more share two rows."""
     if facts is None:
-        return _rectangle(0, _TASK) + _text(_TASK / 2, 58, "images", "small")
+        return _rectangle(0, _TASK, "box") + _text(_TASK / 2, 68, "images", "small")
     parts: list[str] = []
     if len(facts.pictures) == 2:
         for row, (name, pictures) in enumerate(zip(facts.class_names, facts.pictures, strict=True)):
-            y = 2 + 62 * row
-            parts.extend(_image(picture, 43 * column, y, 38) for column, picture in enumerate(pictures[:3]))
-            parts.append(_text(0, y + 52, f"“{_short(name)}”", "small left"))
+            y = 6 + 60 * row
+            parts.extend(_image(picture, 36 * column, y, 32) for column, picture in enumerate(pictures[:3]))
+            parts.append(_text(0, y + 46, f"“{_short(name)}”", "small left"))
     else:
         for number, pictures in enumerate(facts.pictures):
             column, row = number % 5, number // 5
-            parts.extend(_image(picture, 26 * column, 18 + 26 * row, 23) for picture in pictures[:1])
-        parts.append(_text(0, 86, f"{len(facts.class_names)} classes", "small left"))
+            parts.extend(_image(picture, 21 * column, 30 + 22 * row, 19) for picture in pictures[:1])
+        parts.append(_text(0, 92, f"{len(facts.class_names)} classes", "small left"))
     return "".join(parts)
 
 
@@ -108,31 +123,33 @@ def _short(name: str, most: int = 15) -> str:
 
 
 def _image(pixels: NDArray[np.uint8], x: float, y: float, size: float) -> str:
-    address = _png(pixels.tobytes(), pixels.shape)
-    return f'<image class="picture" href="{address}" x="{x:.0f}" y="{y:.0f}" width="{size}" height="{size}"/>'
+    return f'<image class="picture" href="{png(pixels)}" x="{x:.0f}" y="{y:.0f}" width="{size}" height="{size}"/>'
 
 
-@functools.lru_cache(maxsize=512)
-def _png(content: bytes, shape: tuple[int, int, int]) -> str:
-    pixels = np.frombuffer(content, np.uint8).reshape(shape)
-    image = Image.fromarray(pixels[0] if shape[0] == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-    image.thumbnail((64, 64))
-    file = io.BytesIO()
-    image.save(file, "png")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def _box(place: float, half: float, size: str, share: str, number: int) -> str:
+def _layer(place: float, half: float, size: str, number: int, *, chosen: bool) -> str:
+    """A hidden layer: a button that opens its detail."""
+    kind = "layer chosen" if chosen else "layer"
     return (
-        _rectangle(place - half, 2 * half, f' style="stroke:var(--layer{number % 8});stroke-width:2.4"')
-        + _text(place, 48, size, "small")
-        + f'<text class="share" style="fill:var(--layer{number % 8})" x="{place:.1f}" y="72">{share}</text>'
+        f'<g class="{kind}" data-pick="layer:{number}" data-s="layer{number}" role="button" tabindex="0" '
+        f'aria-label="Layer {number + 1}, {html.escape(size)}: open its detail">'
+        + _rectangle(place - half, 2 * half, "box")
+        + _text(place, 53, size, "small")
+        + f'<text class="share" data-v="share{number}" x="{place:.1f}" y="74"></text>'
+        + _text(place, 90, f"layer {number + 1}", "tiny muted")
+        + "</g>"
     )
 
 
-def _rectangle(x: float, width: float, more: str = "") -> str:
-    height = _BOTTOM - _TOP
-    return f'<rect class="box" x="{x:.1f}" y="{_TOP}" width="{width:.1f}" height="{height}" rx="8"{more}/>'
+def _rectangle(x: float, width: float, kind: str) -> str:
+    return f'<rect class="{kind}" x="{x:.1f}" y="{_TOP}" width="{width:.1f}" height="{_BOTTOM - _TOP}" rx="8"/>'
+
+
+def _plus(x: float, y: float, kind: str) -> str:
+    """A plus sign in a circle: this is held to ≥ 0."""
+    return (
+        f'<g class="{kind}"><title>held to be non-negative</title><circle cx="{x:.1f}" cy="{y}" r="7"/>'
+        f'<path d="M{x - 3.5:.1f} {y}h7M{x:.1f} {y - 3.5}v7"/></g>'
+    )
 
 
 def _size(layer: Dense | Conv) -> str:

@@ -1,4 +1,4 @@
-"""The curves of a run: bounded lists of rows that get coarser as they get long, apart from what draws them."""
+"""The curves of a net: bounded lists of rows that get coarser as they get long, apart from what draws them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mdfa_core.events import Agreement, Evaluated, Event, Probed, Progress
+from mdfa_core.events import Agreement, Diverged, Evaluated, Event, Finished, Probed, Progress
 from mdfa_core.probes import LEVELS
 
 Row = dict[str, float]
@@ -22,17 +22,16 @@ class Curve:
     costs the same after an hour as after a minute. `last` is always the newest row.
     """
 
-    def __init__(self, columns: Sequence[str], limit: int = 600) -> None:
-        self.columns = ("x", *columns)
+    def __init__(self, limit: int = 600) -> None:
         self.limit = limit
         self.rows: list[Row] = []
         self.last: Row | None = None
+        self.thinned = 0  # how often every second row was dropped
         self._spacing = 0.0
-        self._shown = -1  # rows that were drawn already; -1 if all have to be drawn anew
 
     def add(self, x: float, values: Row) -> None:
-        """Take a row; columns it lacks are not drawn."""
-        row = {name: values.get(name, NOTHING) for name in self.columns} | {"x": x}
+        """Take a row."""
+        row = {"x": x, **values}
         self.last = row
         if self.rows and x - self.rows[-1]["x"] < self._spacing:
             return
@@ -40,63 +39,63 @@ class Curve:
         if len(self.rows) > self.limit:
             self.rows = self.rows[::2]
             self._spacing = 0.99 * (x - self.rows[0]["x"]) / (self.limit // 2)
-            self._shown = -1
+            self.thinned += 1
 
-    def columns_of(self, rows: Sequence[Row]) -> dict[str, list[float]]:
-        """Rows as columns."""
-        return {name: [row[name] for row in rows] for name in self.columns}
+    def column(self, name: str) -> list[float]:
+        """One column of all rows."""
+        return [row.get(name, NOTHING) for row in self.rows]
 
-    def everything(self) -> dict[str, list[float]]:
-        """All rows as columns."""
-        return self.columns_of(self.rows)
+
+class Reader:
+    """One consumer of a curve: some of its columns under other names, each row once."""
+
+    def __init__(self, curve: Curve, columns: dict[str, str]) -> None:
+        self.curve, self.columns = curve, columns
+        self._read, self._thinned = 0, -1
 
     def news(self) -> tuple[bool, dict[str, list[float]]]:
         """Whether everything has to be drawn anew, and all rows or those that came since the last call."""
-        anew = self._shown < 0
-        rows = self.rows if anew else self.rows[self._shown :]
-        self._shown = len(self.rows)
-        return anew, self.columns_of(rows)
-
-
-def level_columns(level: str, layers: int) -> list[str]:
-    """The columns of one level's agreement, by hidden layer."""
-    return [f"{level}{layer}" for layer in range(layers)]
+        anew = self._thinned != self.curve.thinned
+        rows = self.curve.rows if anew else self.curve.rows[self._read :]
+        self._read, self._thinned = len(self.curve.rows), self.curve.thinned
+        names = {"x": "x", **self.columns}
+        return anew, {name: [row.get(source, NOTHING) for row in rows] for name, source in names.items()}
 
 
 @dataclass
 class History:
-    """What one run has shown so far.
+    """What one net has shown so far.
+
+    Curves and columns: `progress` has loss and accuracy; `evaluated` has train, validation, train_loss and
+    validation_loss; `probed` has, overall and (with the layer's number after it) by hidden layer, unit, example, batch
+    and angle, and only by layer ratio, saturation and undefined_unit, undefined_example, undefined_batch.
 
     Attributes:
-        name: what to call it when it has become the previous run.
-        layers: columns kept for hidden layers.
+        name: what to call it.
         steps_per_epoch: to place a mini-batch on the axis of epochs.
+        probe: the newest measurement.
+        outcome: of the whole run.
+        diverged: the epoch in which the loss was no number any more.
     """
 
     name: str
-    layers: int
     steps_per_epoch: int = 1
-    progress: Curve = field(init=False)
-    evaluated: Curve = field(init=False)
-    probed: Curve = field(init=False)
+    progress: Curve = field(default_factory=Curve)
+    evaluated: Curve = field(default_factory=Curve)
+    probed: Curve = field(default_factory=Curve)
     probe: Probed | None = None
-
-    def __post_init__(self) -> None:
-        angles = [f"angle{layer}" for layer in range(self.layers)]
-        levels = [column for level in LEVELS for column in level_columns(level, self.layers)]
-        self.progress = Curve(["loss", "accuracy"])
-        self.evaluated = Curve(["train", "validation", "train_loss", "validation_loss"])
-        self.probed = Curve([*levels, *angles])
+    outcome: Finished | None = None
+    diverged: int | None = None
 
     @property
-    def curves(self) -> tuple[Curve, Curve, Curve]:
-        """All of them, in the order the charts expect."""
-        return self.progress, self.evaluated, self.probed
+    def curves(self) -> dict[str, Curve]:
+        """All of them by name."""
+        return {"progress": self.progress, "evaluated": self.evaluated, "probed": self.probed}
 
     @property
     def end(self) -> float:
         """The last place on the axis."""
-        return max((curve.last["x"] for curve in self.curves if curve.last), default=0.0)
+        return max((curve.last["x"] for curve in self.curves.values() if curve.last), default=0.0)
 
     @property
     def worth_keeping(self) -> bool:
@@ -118,18 +117,29 @@ class History:
             self.evaluated.add(x, row)
         elif isinstance(event, Probed):
             self.probe = event
-            row = {f"angle{layer}": _number(angle[0]) for layer, angle in enumerate(event.angle)}
-            for level in LEVELS:
-                agreement: Agreement = getattr(event, level)
-                for column, values in zip(level_columns(level, self.layers), agreement.layers, strict=False):
-                    row[column] = _number(values[0])
-            self.probed.add(x, row)
+            self.probed.add(x, _measured(event))
+        elif isinstance(event, Diverged):
+            self.diverged = event.epoch
+        elif isinstance(event, Finished):
+            self.outcome = event
 
-    def highest_loss(self) -> float:
-        """The highest finite loss of all rows that are drawn."""
-        losses = [row["loss"] for row in self.progress.rows]
-        losses += [row[name] for row in self.evaluated.rows for name in ("train_loss", "validation_loss")]
-        return max((loss for loss in losses if math.isfinite(loss)), default=0.0)
+
+def _measured(event: Probed) -> Row:
+    row = {"angle": _number(event.angle_overall[0])}
+    for level in LEVELS:
+        agreement: Agreement = getattr(event, level)
+        row[level] = _number(agreement.overall[0])
+        row |= _by_layer(level, agreement.layers) | _by_layer(f"undefined_{level}", agreement.undefined)
+    return (
+        row
+        | _by_layer("angle", event.angle)
+        | _by_layer("ratio", event.norm_ratio)
+        | _by_layer("saturation", event.saturation)
+    )
+
+
+def _by_layer(name: str, layers: Sequence[tuple[float | None, ...]]) -> Row:
+    return {f"{name}{number}": _number(values[0]) for number, values in enumerate(layers)}
 
 
 def _number(value: float | None) -> float:

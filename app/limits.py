@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mdfa_core import ACTIVATIONS, DATASETS, OPTIMIZERS, Experiment, MdfaError, Network
@@ -24,7 +25,7 @@ class Limits:
     hidden_layers: int = 8
     """Also the number of curves the charts can tell apart."""
     run_bytes: int = 2**29
-    """Memory of one run: weights, feedback, optimizer, activations of a batch, pixels."""
+    """Memory of one comparison: weights, feedback, optimizer, activations of a batch, pixels."""
     server_bytes: int = 2**32
     """The same over all visitors."""
     multiplications: int = 4_000_000_000
@@ -76,6 +77,22 @@ class Limits:
                 f"{self.run_bytes / 2**20:.0f}: choose a smaller network, batch size or number of outputs"
             )
         return bytes_
+
+    def check_all(self, experiments: Sequence[Experiment]) -> None:
+        """Check the experiments of one comparison, which is bounded as one run is.
+
+        Raises:
+            InvalidValue: as `check`, or there is none, or they need too much memory together.
+            GeometryError: as `check`.
+        """
+        if not experiments:
+            raise InvalidValue("no learning rule is chosen: choose at least one")
+        bytes_ = sum(map(self.check, experiments))
+        if bytes_ > self.run_bytes:
+            raise InvalidValue(
+                f"these {len(experiments)} nets would need about {bytes_ / 2**20:.0f} MB, but this server allows "
+                f"{self.run_bytes / 2**20:.0f}: compare fewer rules, or choose a smaller network"
+            )
 
     def fits(self, experiment: Experiment) -> bool:
         """Whether `check` lets the experiment through."""

@@ -15,91 +15,134 @@ from bokeh.document import Document
 from bokeh.models.ui import Tooltip
 from panel.io.state import set_curdoc
 
-from app import diagram, words
-from app.controls import FIRST, Controls
+from app import diagram, link, scoreboard, words
+from app.controls import Controls
+from app.details import TABS, Details
 from app.history import History
 from app.limits import LIMITS
-from app.session import SPEEDS, Facts, State, Status, Trainer, Update, absent
+from app.live import LiveHTML
+from app.messages import Answer, Facts, Position, Refused, State, Status, Update
+from app.pace import SPEEDS
+from app.presets import PRESETS
+from app.rules import Rule, rules
+from app.scoreboard import Lane
+from app.session import Trainer, absent
+from app.sharing_links import Address, copy_button
 from app.style import PAGE, PANES, WIDGETS, asset
-from app.views import Charts, keys_of_layers, keys_of_outcome
-from mdfa_core import METHODS, Experiment, MdfaError
-from mdfa_core.events import Event, Finished, Probed, Progress
+from app.takeaway_pane import TakeAway
+from app.views import Chart, Drawn, Epochs, Style
+from mdfa_core import Experiment, MdfaError
+from mdfa_core.inspection import Found, Snapshot, find_disagreeing
 from mdfa_core.networks import parse_architecture
 
 TITLE = "Learning without backpropagation"
 
 _BUSY = (State.RUNNING, State.QUEUED, State.PREPARING)
+_OVER = (State.FINISHED, State.DIVERGED, State.FAILED)
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _log = logging.getLogger(__name__)
 
 
 class Page:
     """One visitor's page.
 
-    A setting that is changed makes a new run from the same seed, which starts at once if the old one was training; the
-    old one stays in grey. The learning rate and the speed change as the run goes on.
+    A setting that is changed makes new nets from the same seed, which start at once if the old ones were training; the
+    old curves stay in grey. Learning rate, speed, measurement level and rules change as it runs.
     """
 
-    def __init__(self, document: Document | None, first: Experiment = FIRST) -> None:
+    def __init__(self, document: Document | None, query: str = "") -> None:
         self._document = document
+        state, complaints = link.read(query, tabs=tuple(TABS))
         self.trainer = Trainer(self._call_drain)
-        self.controls = Controls(first, on_change=self._settings_changed)
-        self.charts = Charts(LIMITS.hidden_layers)
-        self.experiment = first
+        self.rules = rules()
+        self.controls = Controls(state.settings, on_change=self._settings_changed)
+        self.experiment = state.settings
+        self.compared, self.drawn, self.preset, self._embed = state.rules, state.draw, state.preset, state.embed
         self.state = State.IDLE
         self._message = words.STATE_WORDS[State.IDLE]
         self._note = ""
-        self._complaint = ""
+        self._complaint = " ".join(map(words.sentence, complaints))
         self._number = 0
         self._going = False  # whether Start was pressed, and neither Pause nor the end came since
         self._facts: Facts | None = None
-        self._live = self._new_history(first)
-        self._ghost: History | None = None
-        self._outcome: Finished | None = None
-        self._where = (0, 0)  # epoch and step
-        self._ticks: deque[tuple[float, int]] = deque(maxlen=60)  # time and step of the newest progress
-        self._make_widgets()
-        self._make(first)
+        self.lanes: dict[str, Lane] = {}
+        self.before: dict[str, History] = {}
+        self.position = Position(0, 0, self.experiment.epochs)
+        self._ticks: deque[tuple[float, int]] = deque(maxlen=60)  # time and step of the newest positions
+        self._epochs = Epochs()
+        self._make_widgets(state)
+        self._make(self.experiment)
         self._refresh()
 
     # ------------------------------------------------------------------------------------------------ how it is made
 
-    def _make_widgets(self) -> None:
+    def _make_widgets(self, state: link.State) -> None:
         def button(name: str, handler: Callable[[Any], None], help_: str = "", **more: Any) -> pn.widgets.Button:
             if help_:
-                tip = Tooltip(content=help_, position="top_center")  # beside it would cover the next button
+                tip = Tooltip(content=help_, position="bottom_center")
                 more |= {"description": tip, "description_delay": 700}
             made = pn.widgets.Button(label=name, stylesheets=[WIDGETS], margin=0, **more)
             made.on_click(handler)
             return made
 
+        def select(options: dict[str, Any], value: Any, label: str = "", **more: Any) -> pn.widgets.Select:
+            more = {"stylesheets": [WIDGETS], "sizing_mode": "stretch_width", "margin": 0, **more}
+            return pn.widgets.Select(options=options, value=value, label=label, **more)
+
         def pane() -> pn.pane.HTML:
             return pn.pane.HTML("", stylesheets=[PANES], sizing_mode="stretch_width", margin=0)
 
-        self.start = button("▶ Start", self._start, color="primary", width=96)
+        self.start = button("▶ Start", self._start, color="primary", width=98)
         self.pause = button("Pause", self._pause, width=66)
-        self.step = button("Step", self._step, "Train on one mini-batch.", width=58)
-        again = "Back to the first weights. What was drawn turns grey; pressed once more, it goes."
+        self.steps = {
+            "1": button("Step", partial(self._step, "1"), "Train every net on one mini-batch.", width=58),
+            "10": button("10", partial(self._step, "10"), "Ten mini-batches.", width=42),
+            "epoch": button("Epoch", partial(self._step, "epoch"), "Every training image once.", width=62),
+        }
+        again = "Back to the same first weights. What was drawn turns grey; pressed once more, it goes."
         self.reset = button("Reset", self._reset, again, width=62)
-        self.speed = pn.widgets.Select(
-            options={speed.title: name for name, speed in SPEEDS.items()},
-            value="normal",
-            stylesheets=[WIDGETS],
-            sizing_mode="stretch_width",
-            margin=0,
-        )
+        self.new_seed = button("New seed", self._new_seed, "Other weights, other feedback, other classes.", width=86)
+        self.speed = select({speed.title: name for name, speed in SPEEDS.items()}, state.speed)
         self.speed.param.watch(self._set_speed, "value")
+        self.trainer.set_speed(SPEEDS[state.speed])
         self.level = pn.widgets.RadioButtonGroup(
-            options=words.levels(), value="unit", stylesheets=[WIDGETS], css_classes=["small"], margin=0
+            options=words.levels(), value=state.level, stylesheets=[WIDGETS], css_classes=["small"], margin=0
         )
         self.level.param.watch(self._set_level, "value")
+        presets = {preset.title: name for name, preset in PRESETS.items()}
+        self.presets = select({**presets, "Your own": ""}, state.preset)
+        self.presets.param.watch(self._set_preset, "value")
+        self.goes_on = select({rule.title: name for name, rule in self.rules.items()}, state.draw, "Its net goes on by")
+        self.goes_on.param.watch(self._switch, "value")
         self.dark = pn.widgets.Toggle(
             label="Dark", stylesheets=[WIDGETS], css_classes=["small"], margin=0, tags=["dark"]
         )
         # One truth for the theme: this value; assets/page.html gives it the browser's preference at first.
         self.dark.jscallback(value="document.documentElement.dataset.theme = cb_obj.active ? 'dark' : 'light'")
-        self.dark.param.watch(lambda event: self._locked(partial(self.charts.recolour, dark=event.new)), "value")
-        self.status, self.numbers, self.rule, self.net, self.meaning = (pane() for _ in range(5))
-        self.keys = {name: pane() for name in ("accuracy", "agreement", "loss", "angle")}
+        self.dark.param.watch(lambda event: self._locked(partial(self._recolour, event.new)), "value")
+        self.status, self.numbers, self.meaning, self.claim, self.drawn_title = (pane() for _ in range(5))
+        self.list = LiveHTML(self._picked)
+        self.net = LiveHTML(self._picked)
+        self.address = Address()
+        self.copy = copy_button()
+        slots = len(self.rules)
+        shared = {"height": 236, "format": "0.0 %", "ticks": _SHARES, "slots": slots}
+        self.charts = {
+            "agreement": Chart(Style(title="Sign agreement", mark=(0.5, "chance"), **shared), self._epochs.range),  # type: ignore[arg-type]
+            "accuracy": Chart(Style(title="Training accuracy", **shared), self._epochs.range),  # type: ignore[arg-type]
+        }
+        self.take = TakeAway(self)
+        self.details = Details(
+            self._epochs.range,
+            rules=slots,
+            layers=LIMITS.hidden_layers,
+            take=self.take.view,
+            on_open=self._opened,
+            on_pick=self._pick_example,
+            on_find=self._find,
+        )
+        if state.tab:
+            self.details.choice.value = state.tab
 
     def template(self) -> pn.Template:
         """The page, ready to be served."""
@@ -107,38 +150,21 @@ class Page:
         template.add_variable("page_css", PAGE)
         controls = self.controls
         parts: dict[str, Any] = {
-            "dark": self.dark,
-            "method": controls.method,
-            "rule": self.rule,
-            "data": controls.data,
-            "outputs": controls.outputs,
-            "network": controls.network,
-            "own_network": controls.own_network,
-            "activation": controls.activation,
-            "forward": controls.forward.kind,
-            "forward_scale": controls.forward.scale,
-            "feedback": controls.feedback.kind,
-            "feedback_scale": controls.feedback.scale,
-            "optimizer": controls.optimizer,
-            "learning_rate": controls.learning_rate,
-            "batch_size": controls.batch_size,
-            "epochs": controls.epochs,
-            "seed": controls.seed,
-            "new_seed": controls.new_seed,
-            "start": self.start,
-            "pause": self.pause,
-            "step": self.step,
-            "reset": self.reset,
-            "speed": self.speed,
-            "numbers": self.numbers,
-            "status": self.status,
-            "net": self.net,
-            "meaning": self.meaning,
-            "level": self.level,
-        }
-        for name, pane in self.keys.items():
-            parts[f"{name}_key"] = pane
-            parts[name] = pn.pane.Bokeh(getattr(self.charts, name), sizing_mode="stretch_width", margin=0)
+            "dark": self.dark, "presets": self.presets, "copy": self.copy, "address": self.address,
+            "data": controls.data, "outputs": controls.outputs, "network": controls.network, "depth": controls.depth,
+            "width": controls.width, "own_network": controls.own_network, "activation": controls.activation,
+            "forward": controls.forward.kind, "forward_scale": controls.forward.scale,
+            "feedback": controls.feedback.kind, "feedback_scale": controls.feedback.scale,
+            "convention": controls.convention, "optimizer": controls.optimizer,
+            "learning_rate": controls.learning_rate, "batch_size": controls.batch_size, "epochs": controls.epochs,
+            "seed": controls.seed, "new_seed": self.new_seed, "start": self.start, "pause": self.pause,
+            "step": self.steps["1"], "step10": self.steps["10"], "step_epoch": self.steps["epoch"],
+            "reset": self.reset, "speed": self.speed, "numbers": self.numbers, "status": self.status,
+            "claim": self.claim, "list": self.list, "goes_on": self.goes_on, "drawn_title": self.drawn_title,
+            "net": self.net, "meaning": self.meaning, "level": self.level, "details": self.details.view,
+        }  # fmt: skip
+        for name, chart in self.charts.items():
+            parts[name] = pn.pane.Bokeh(chart.figure, sizing_mode="stretch_width", margin=0)
         for name, part in parts.items():
             template.add_panel(name, part)
         return template
@@ -149,7 +175,7 @@ class Page:
         experiment = self._asked_for()
         if experiment is None:
             return
-        if self.state in (State.FINISHED, State.DIVERGED, State.FAILED) or experiment != self.experiment:
+        if self.state in _OVER or experiment != self.experiment:
             self._make(experiment, start=True)
         else:
             self._going = True
@@ -159,25 +185,41 @@ class Page:
         self._going = False
         self.trainer.pause()
 
-    def _step(self, _event: object) -> None:
+    def _step(self, name: str, _event: object) -> None:
         if self.state in (State.IDLE, State.PAUSED):
             self._going = False
-            self.trainer.step()
+            epoch = self._facts.steps_per_epoch if self._facts else 1
+            self.trainer.step(epoch - self.position.step % epoch if name == "epoch" else int(name))
 
     def _reset(self, _event: object) -> None:
         experiment = self._asked_for()
         if experiment is not None:
             self._note = ""
-            if not self._live.worth_keeping:
-                self._ghost = None
+            if not self._worth_keeping:
+                self.before = {}
             self._make(experiment)
+
+    def _new_seed(self, _event: object) -> None:
+        self.controls.next_seed()
 
     def _set_speed(self, event: Any) -> None:
         self.trainer.set_speed(SPEEDS[event.new])
-
-    def _set_level(self, event: Any) -> None:
-        self._locked(partial(self.charts.set_level, event.new))
         self._refresh()
+
+    def _set_level(self, _event: object) -> None:
+        self._locked(self._draw)
+        self._refresh()
+
+    def _set_preset(self, event: Any) -> None:
+        if event.new == self.preset or event.new not in PRESETS:
+            return
+        state = link.of_preset(event.new)
+        self.preset, self.compared, self.drawn = state.preset, state.rules, state.draw
+        self.controls.show(state.settings)
+        self._complaint = self._note = ""
+        self._make(state.settings, start=self._going and absent(state.settings.data) is None)
+        if state.tab:
+            self.details.choice.value = state.tab
 
     def _settings_changed(self, names: set[str]) -> None:
         experiment = self._asked_for()
@@ -185,10 +227,10 @@ class Page:
             return
         if names == {"learning_rate"} and experiment == self.experiment.replace(learning_rate=experiment.learning_rate):
             self.experiment = experiment
-            if self.state not in (State.FINISHED, State.DIVERGED, State.FAILED):
+            if self.state not in _OVER:
                 self.trainer.set_learning_rate(experiment.learning_rate)
-                if self._where[1]:
-                    self._note = f"Learning rate {experiment.learning_rate:g} since epoch {self._where[0]}."
+                if self.position.step:
+                    self._note = f"Learning rate {experiment.learning_rate:g} since epoch {self.position.epoch}."
             self._refresh()
             return
         if experiment == self.experiment:
@@ -196,17 +238,103 @@ class Page:
             return
         start = self._going and absent(experiment.data) is None  # nothing is fetched before Start is pressed
         self._make(experiment, start=start)
-        self._note = "A new run has started" if start else "A new run is ready"
-        self._note += " from its first weights."
-        if self._ghost is not None:
-            self._note += f" The grey lines are the run before ({self._ghost.name})."
+        self._note = "New nets have started" if start else "New nets are ready"
+        self._note += " from their first weights."
+        if self.before:
+            self._note += " The grey lines are those before."
         self._refresh()
+
+    def _picked(self, word: str) -> None:
+        """A part of the list or of the drawing was picked; the word comes from a browser."""
+        what, _, name = word.partition(":")
+        if what == "toggle" and name in self.rules:
+            self._toggle(name)
+        elif what == "draw" and name in self.rules:
+            if name not in self.compared:
+                self._toggle(name)
+            if name in self.compared:
+                self._draw_net_of(name)
+        elif what == "layer" and name.isdecimal() and int(name) < LIMITS.hidden_layers:
+            if self.details.tab not in ("layers", "example", "weights"):
+                self.details.choice.value = "layers"
+            self.details.show_layer(int(name))
+
+    def _toggle(self, name: str) -> None:
+        chosen = [other for other in self.rules if (other in self.compared) != (other == name)]
+        try:
+            if not chosen:
+                raise MdfaError("at least one rule has to be compared: choose another one first")
+            LIMITS.check_all([self.rules[other].experiment(self.experiment) for other in chosen])
+        except MdfaError as error:
+            self._complaint = str(error)
+            self._refresh()
+            return
+        self._complaint = ""
+        self.compared = tuple(chosen)
+        if self.drawn not in chosen:
+            self.drawn = chosen[0]
+        if self.position.step == 0 or self.state in (State.FAILED, State.DIVERGED):
+            self._make(self.experiment, start=self._going)
+            return
+        added = [other for other in chosen if other not in self.lanes]
+        for other in added:
+            self.lanes[other] = self._new_lane(other)
+        self.lanes = {other: self.lanes[other] for other in chosen}
+        self.trainer.set_rules([self.rules[other] for other in chosen])
+        self._note = f"{self.rules[name].title} catches up with the others." if added else ""
+        self._draw_net_of(self.drawn)
+
+    def _draw_net_of(self, name: str) -> None:
+        self.drawn = name
+        self.details.clear()
+        self._look()
+        self._locked(self._draw)
+        self._refresh()
+
+    def _switch(self, event: Any) -> None:
+        lane = self.lanes.get(self.drawn)
+        rule = self.rules.get(event.new)
+        if lane is None or rule is None or lane.rule.name == rule.name:
+            return
+        self.lanes[self.drawn] = Lane(lane.history, rule)
+        self.trainer.switch(self.drawn, rule)
+        title = self.rules[self.drawn].title
+        self._note = f"The net of {title} goes on by {rule.title} from epoch {self.position.epoch}, with its weights."
+        self._locked(self._draw)
+        self._refresh()
+
+    def _opened(self) -> None:
+        if not self.lanes:  # the tab of a link, before there is anything to show
+            return
+        self._look()
+        self._locked(self._draw)
+        self._refresh()
+
+    def _pick_example(self, index: int) -> None:
+        self.details.example, self.details.unit = index, None
+        self._look()
+
+    def _find(self) -> None:
+        after = -1 if self.details.example is None else self.details.example
+        self.trainer.ask(self.drawn, lambda run: find_disagreeing(run, after=after), self._found)
+
+    def _found(self, found: Found | None) -> None:
+        pane = self.details.example_pane
+        if pane is None:
+            return
+        pane.show_found(found)
+        if found is not None:
+            self.details.example, self.details.unit = found.index, (found.layer, found.unit)
+            self._look()
+
+    def _look(self) -> None:
+        self.trainer.look(self.drawn, self.details.wanted)
 
     def _asked_for(self) -> Experiment | None:
         """What the controls ask for, if it is allowed; a complaint otherwise, and all goes on as it was."""
         try:
             experiment = self.controls.experiment()
-            LIMITS.check(experiment)
+            LIMITS.check_all([self.rules[name].experiment(experiment) for name in self.compared])
         except MdfaError as error:
             self._complaint = str(error)
             self._refresh()
@@ -214,28 +342,32 @@ class Page:
         self._complaint = ""
         return experiment
 
+    @property
+    def _worth_keeping(self) -> bool:
+        return any(lane.history.worth_keeping for lane in self.lanes.values())
+
     def _make(self, experiment: Experiment, *, start: bool = False) -> None:
-        """Begin a new run; the old one becomes the previous one."""
-        if self._live.worth_keeping:
-            self._ghost = self._live
+        """Begin new nets; the curves of the old ones become those before."""
+        if self._worth_keeping:
+            self.before = {name: lane.history for name, lane in self.lanes.items()}
         self.experiment, self._going = experiment, start
-        self._live = self._new_history(experiment)
-        self._outcome, self._facts, self._where = None, None, (0, 0)
+        self._facts, self.position = None, Position(0, 0, experiment.epochs)
         self._ticks.clear()
-        self._number = self.trainer.prepare(experiment, start=start)
-        self.state, self._message = State.PREPARING, words.STATE_WORDS[State.PREPARING]
-        layers = len(parse_architecture(experiment.network).hidden)
-        live, ghost = self._live, self._ghost
-
-        def draw() -> None:
-            self.charts.set_layers(layers)
-            self.charts.show(live, ghost)
-
-        self._locked(draw)
+        self.lanes = {name: self._new_lane(name) for name in self.compared}
+        try:
+            self._number = self.trainer.prepare(experiment, [self.rules[name] for name in self.compared], start=start)
+        except MdfaError as error:
+            self.state, self._message = State.FAILED, str(error)
+        else:
+            self.state, self._message = State.PREPARING, words.STATE_WORDS[State.PREPARING]
+        self.details.clear()
+        self._look()
+        self._locked(self._draw)
         self._refresh()
 
-    def _new_history(self, experiment: Experiment) -> History:
-        return History(METHODS[experiment.method].title, LIMITS.hidden_layers)
+    def _new_lane(self, name: str) -> Lane:
+        steps = self._facts.steps_per_epoch if self._facts else 1
+        return Lane(History(self.rules[name].title, steps), self.rules[name])
 
     # ----------------------------------------------------------------------------------------- what the trainer says
 
@@ -260,37 +392,89 @@ class Page:
         for update in updates:
             self._absorb(update)
         if updates:
-            self.charts.update(self._live, self._ghost)
+            for chart in self.charts.values():
+                chart.update()
+            self.details.update()
+            self._fit()
             self._refresh()
 
     def _absorb(self, update: Update) -> None:
         what = update.what
         if isinstance(what, Status):
-            self.state = what.state
-            self._message = what.message or words.STATE_WORDS[what.state]
-            if what.state not in (State.IDLE, State.RUNNING, State.PREPARING) or (
-                what.state is State.IDLE and what.message
-            ):
-                self._note = ""
-            if what.state is State.FINISHED and self._outcome is not None:
-                self._message += " " + words.outcome(self._outcome)
-            self._going &= what.state in _BUSY
-            self._ticks.clear()
+            self._absorb_status(what)
         elif isinstance(what, Facts):
             self._facts = what
-            self._live.steps_per_epoch = what.steps_per_epoch
-        else:
-            self._absorb_event(what)
+            for lane in self.lanes.values():
+                lane.history.steps_per_epoch = what.steps_per_epoch
+        elif isinstance(what, Position):
+            self.position = what
+            self._ticks.append((time.monotonic(), what.step))
+        elif isinstance(what, Refused):
+            self._complaint = what.sentence
+        elif isinstance(what, Answer):
+            what.tell(what.value)
+        elif isinstance(what, Snapshot):
+            if update.lane == self.drawn:
+                self.details.show(what)
+        elif update.lane in self.lanes:
+            self.lanes[update.lane].history.add(what)
 
-    def _absorb_event(self, event: Event) -> None:
-        self._where = (event.epoch, event.step)
-        self._live.add(event)
-        if isinstance(event, Progress):
-            self._ticks.append((time.monotonic(), event.step))
-        elif isinstance(event, Finished):
-            self._outcome = event
+    def _absorb_status(self, status: Status) -> None:
+        self.state = status.state
+        self._message = status.message or words.STATE_WORDS[status.state]
+        if status.state not in (State.IDLE, State.RUNNING, State.PREPARING, State.PAUSED) or (
+            status.state is State.IDLE and status.message
+        ):
+            self._note = ""
+        if status.state is State.FINISHED:
+            ends = {lane.history.name: lane.history.outcome for lane in self.lanes.values()}
+            self._message += " " + words.outcomes({name: end for name, end in ends.items() if end is not None})
+        self._going &= status.state in _BUSY
+        self._ticks.clear()
 
-    # ----------------------------------------------------------------------------------------------- what it says
+    # ----------------------------------------------------------------------------------------------- what it shows
+
+    def _slot(self, name: str) -> int:
+        return list(self.rules).index(name)
+
+    def _draw(self) -> None:
+        """Draw all curves anew."""
+        live = {self._slot(name): (self._title(name), lane.history) for name, lane in self.lanes.items()}
+        before = {self._slot(name): (history.name, history) for name, history in self.before.items()}
+        for chart, curve, column in (
+            (self.charts["agreement"], "probed", self.level.value),
+            (self.charts["accuracy"], "evaluated", "train"),
+        ):
+            lines, old = (
+                {slot: Drawn(history.curves[curve], column, title) for slot, (title, history) in some.items()}
+                for some in (live, before)
+            )
+            chart.show(lines, old)
+        layers = len(parse_architecture(self.experiment.network).hidden)
+        self.details.draw(live, before, self.lanes[self.drawn].history, self.level.value, layers)
+        self._fit()
+
+    def _fit(self) -> None:
+        live = max((lane.history.end for lane in self.lanes.values()), default=0.0)
+        self._epochs.fit(live, max((history.end for history in self.before.values()), default=0.0))
+
+    def _title(self, name: str) -> str:
+        rule = self.lanes[name].rule
+        title = self.rules[name].title
+        return title if rule.name == name else f"{title} → {rule.title}"
+
+    def _recolour(self, dark: bool) -> None:
+        for chart in self.charts.values():
+            chart.recolour(dark=dark)
+        self.details.recolour(dark=dark)
+
+    def link_state(self) -> link.State:
+        """What a link to this page holds."""
+        tab = self.details.tab
+        return link.State(
+            preset=self.preset, settings=self.experiment, rules=self.compared, draw=self.drawn,
+            level=self.level.value, speed=self.speed.value, tab=tab if tab != "layers" else "", embed=self._embed,
+        )  # fmt: skip
 
     def _refresh(self) -> None:
         """Bring every text and button up to date."""
@@ -300,43 +484,69 @@ class Page:
             disabled=state in _BUSY,
         )
         self.pause.disabled = state not in (State.RUNNING, State.QUEUED)
-        self.step.disabled = state not in (State.IDLE, State.PAUSED)
-        method = METHODS[self.experiment.method]
-        self.rule.object = f'<p class="muted">{html.escape(_sentence(method.description))}</p>'
+        for step in self.steps.values():
+            step.disabled = state not in (State.IDLE, State.PAUSED)
+        self.presets.value = self.preset
         self.status.object = self._status()
         self.numbers.object = self._numbers()
-        probe = self._live.probe
+        self.claim.object = self._claim()
+        self._refresh_rules()
+        self.address.query = link.write(self.link_state())
+        self.take.refresh()
+
+    def _refresh_rules(self) -> None:
+        lane = self.lanes[self.drawn]
+        switched = {name: other.rule for name, other in self.lanes.items() if other.rule.name != name}
+        self.list.html = scoreboard.draw(self.rules, self.compared, self.drawn, switched)
+        self.list.values = scoreboard.values(self.lanes, self.level.value)
+        self.goes_on.value = lane.rule.name
+        method, probe = lane.rule.method, lane.history.probe
+        title = f"{html.escape(self._title(self.drawn))}: {html.escape(method.description.split(': ')[-1])}"
+        self.drawn_title.object = f'<p class="muted">{title}.</p>'
         shares = [layer[0] for layer in getattr(probe, self.level.value).layers] if probe else []
-        self.net.object = diagram.draw(self.experiment, self._facts, shares)
-        self.meaning.object = self._meaning(probe)
-        layers = len(parse_architecture(self.experiment.network).hidden)
-        for name in ("accuracy", "loss"):
-            self.keys[name].object = keys_of_outcome(self._live, self._ghost, loss=name == "loss")
-        for name in ("agreement", "angle"):
-            self.keys[name].object = keys_of_layers(
-                self._live, self._ghost, layers, self.level.value, angle=name == "angle"
-            )
+        self.net.html = diagram.draw(method, self.experiment, self._facts, None)
+        self.net.values, self.net.styles_of = diagram.shares(shares)
+        self.meaning.object = self._meaning(lane)
+        self.details.say(f'<p class="muted">{html.escape(self._about_tab())}</p>')
+
+    def _about_tab(self) -> str:
+        title = self._title(self.drawn)
+        return {
+            "layers": f"The hidden layers of the net of {title}; {words.level_title(self.level.value)} are measured.",
+            "curves": "All rules; the grey lines are those before.",
+            "take": "Everything here is about the nets as they are now.",
+        }.get(self.details.tab, f"The net of {title}; choose another one in the list of learning rules.")
+
+    def _claim(self) -> str:
+        if self.preset not in PRESETS:
+            return ""
+        preset = PRESETS[self.preset]
+        changed = "" if self.experiment == preset.experiment else ' <span class="chip">changed since</span>'
+        return (
+            f"<h2>{html.escape(preset.title)}{changed}</h2><p>{html.escape(preset.claim)}</p>"
+            f'<p class="look"><b>Look for:</b> {html.escape(preset.look)}</p>'
+        )
 
     def _status(self) -> str:
         state = self.state
         chip = f'<span class="chip {state.name.lower()}">{state.value.capitalize()}</span>'
         # A note on what was just changed is worth more than what a state always means.
-        message = self._note if self._note and state in (State.IDLE, State.RUNNING) else self._message
+        noted = self._note and state in (State.IDLE, State.RUNNING, State.PAUSED)
+        message = self._note if noted else self._message
         complaint = (
             f'<p class="complaint" role="alert"><span class="chip invalid">Not possible</span>'
-            f"{html.escape(_sentence(self._complaint))}</p>"
+            f"{html.escape(words.sentence(self._complaint))}</p>"
             if self._complaint
             else ""
         )
-        return f'<div role="status">{chip}{html.escape(_sentence(message))}</div>{complaint}'
+        return f'<div role="status">{chip}{html.escape(words.sentence(message))}</div>{complaint}'
 
     def _numbers(self) -> str:
-        epoch, step = self._where
         rate = self._steps_per_second()
         entries = [
-            (f"{epoch} / {self.experiment.epochs}", "epoch"),
-            (f"{step:,}", "mini-batches"),
-            (f"{rate * self.experiment.batch_size:,.0f}" if rate else "–", "examples / s"),
+            (f"{self.position.epoch} / {self.experiment.epochs}", "epoch"),
+            (f"{self.position.step:,}", "mini-batches"),
+            (f"{rate:,.0f}" if rate else "–", "steps / s"),
         ]
         cells = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for value, name in entries)
         return f'<div class="numbers">{cells}</div>'
@@ -347,26 +557,27 @@ class Page:
         (first, first_step), (last, last_step) = self._ticks[0], self._ticks[-1]
         return (last_step - first_step) / (last - first) if last > first else 0.0
 
-    def _meaning(self, probe: Probed | None) -> str:
-        meaning = words.meaning(self.experiment, self.level.value, probe)
+    def _meaning(self, lane: Lane) -> str:
+        probe = lane.history.probe
+        meaning = words.meaning(lane.rule.method, self.experiment, self.level.value, probe)
         kind = "" if probe is None else " good" if meaning.good else " bad"
         measured, reason = html.escape(meaning.measured), html.escape(meaning.reason)
         return f'<p class="measured{kind}">{measured}</p><p class="muted">{reason}</p>'
+
+    def chosen_rules(self) -> list[Rule]:
+        """The rules that are compared."""
+        return [self.rules[name] for name in self.compared]
 
     def close(self, session_context: object) -> None:
         """Stop training: the session is over, nobody looks any more."""
         self.trainer.close()
 
 
-def _sentence(text: str) -> str:
-    """An error's message as a sentence of its own."""
-    text = text.strip()
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
-
-
 def build() -> pn.Template:
     """The page for the visitor whose session this is."""
-    page = Page(pn.state.curdoc)
+    given = pn.state.session_args or {}
+    pairs = [(key, values[0].decode("utf-8", "replace")) for key, values in given.items() if values]
+    page = Page(pn.state.curdoc, link.joined(pairs))
     pn.state.on_session_destroyed(page.close)
     template = page.template()
     if pn.state.curdoc is not None:

@@ -1,31 +1,32 @@
-"""One visitor's training, beside the event loop: a thread that drives `Run.events` and hands over what happens.
+"""One visitor's training, beside the event loop: a thread that drives a run of every rule in lockstep.
 
-Nothing here knows Panel. The page asks (`prepare`, `start`, `step`, `pause`, `close`) and is told by `notify`, at most
-once until it has called `take`.
+Nothing here knows Panel. The page asks (`prepare`, `start`, `step`, `pause`, `close`, …) and is told by `notify`, at
+most once until it has called `take`.
 """
 
 from __future__ import annotations
 
 import atexit
-import enum
 import logging
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from app.limits import LIMITS, Limits
+from app.messages import Answer, Facts, Position, Refused, State, Status, Update
+from app.pace import SPEEDS, Pace, Share, Speed
+from app.rules import Rule
 from app.sharing import MEMORY, PLACES, Memory, Places, Ticket
 from mdfa_core import DATASETS, Every, Experiment, MdfaError, Run
+from mdfa_core.data import TaskCache
 from mdfa_core.data.places import find_place
 from mdfa_core.errors import InvalidValue
-from mdfa_core.events import Diverged, Event, Progress
+from mdfa_core.inspection import Scene, Wanted, scene, snapshot
 from mdfa_core.probes import LIVE
 
 _log = logging.getLogger(__name__)
@@ -46,82 +47,19 @@ def _close_all() -> None:
 DEVICE = "cpu"
 """Visitors share the server; nets of this size gain nothing from a GPU."""
 
-PROBE = Every(seconds=0.2)
-"""A measurement costs a few steps: not more often than anyone can see."""
+_ONCE = Every(seconds=1e9)
+"""Due at the first mini-batch of a call of `Run.events`, and at the end of the run."""
+
+_PROBE_SECONDS = 0.2  # between two measurements: not more often than anyone can see
+_SNAPSHOT_SECONDS = 0.3
+_ROUND_SECONDS = 0.05  # of training at full speed between two looks at what is asked for
+_TELL_SECONDS = 0.08  # between two notices to the page
 
 _EXACT = 200_000  # parameters up to which a measurement looks at the whole net
 _PICTURED_CLASSES = 10
 _PICTURES = 4  # of each class
+_SINGLE = 10  # mini-batches up to which a step is shown one by one
 _OUTBOX = 2000  # updates that may wait for a page that is slow
-
-
-class State(enum.Enum):
-    """What a session does."""
-
-    IDLE = "ready"
-    PREPARING = "preparing"
-    QUEUED = "queued"
-    RUNNING = "running"
-    PAUSED = "paused"
-    FINISHED = "finished"
-    DIVERGED = "diverged"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True)
-class Status:
-    """A state, with a sentence where the state alone does not say it."""
-
-    state: State
-    message: str = ""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known about a run once it is prepared."""
-
-    class_names: tuple[str, ...]
-    pictures: tuple[tuple[NDArray[np.uint8], ...], ...]
-    """Some training images of every class, [C, H, W]."""
-    layers: tuple[str, ...]
-    parameters: int
-    steps_per_epoch: int
-    train_examples: int
-    validation_examples: int
-    test_examples: int
-
-
-@dataclass(frozen=True)
-class Update:
-    """Something that happened in run number `run`."""
-
-    run: int
-    what: Status | Facts | Event
-
-
-@dataclass(frozen=True)
-class Speed:
-    """How fast to train: at most so many mini-batches a second."""
-
-    title: str
-    steps_per_second: float | None
-
-    @property
-    def progress(self) -> Every:
-        """Often enough to look smooth."""
-        if self.steps_per_second is None:
-            return Every(seconds=0.05)
-        return Every(steps=max(1, int(self.steps_per_second // 20)))
-
-
-SPEEDS = {
-    "slow": Speed("4 steps / s", 4),
-    "normal": Speed("20 steps / s", 20),
-    "fast": Speed("100 steps / s", 100),
-    "max": Speed("full speed", None),
-}
-
-_BREATH = 0.002  # seconds that training at full speed leaves to the page every now and then
 
 
 def absent(data: str) -> str | None:
@@ -138,25 +76,26 @@ def absent(data: str) -> str | None:
     return f"{entry.title} is not on this server yet: Start fetches it, once, if it can be downloaded ({entry.source})."
 
 
-class _Pace:
-    """How far training is ahead of its speed."""
+class _Net:
+    """One rule's net: what the training thread knows of it."""
 
-    def __init__(self, speed: Speed, step: int) -> None:
-        self._speed, self._step, self._since = speed, step, time.monotonic()
+    def __init__(self, rule: Rule, run: Run, bytes_: int) -> None:
+        self.rule, self.run, self.bytes = rule, run, bytes_
+        self._scene: Scene | None = None
 
-    def ahead(self, step: int) -> float:
-        """Seconds to wait after mini-batch `step`."""
-        if self._speed.steps_per_second is None:
-            return _BREATH
-        now = time.monotonic()
-        ahead = self._since + (step - self._step) / self._speed.steps_per_second - now
-        if ahead < -0.5:  # what is too slow for this speed does not hurry afterwards
-            self._step, self._since = step, now
-        return ahead
+    @property
+    def scene(self) -> Scene:
+        """What stays the same for those who look into it."""
+        if self._scene is None:
+            self._scene = scene(self.run)
+        return self._scene
 
 
 class Trainer:
-    """The training of one page.
+    """The training of one page: a net for every rule that is compared, all on the same mini-batches.
+
+    The net that is behind is always the next: that is what lockstep means, and how a rule that is added later catches
+    up with the others.
 
     Args:
         notify: called from the training thread when there is something to `take`.
@@ -175,52 +114,71 @@ class Trainer:
         self._changed = threading.Condition()
         self._outbox: deque[Update] = deque()
         self._notified = False
+        self._told = 0.0  # when notify was called last
         self._thread: threading.Thread | None = None
         self._closed = False
-        self._number = 0  # of the run the page wants
-        self._experiment: Experiment | None = None
-        self._bytes = 0  # that its run takes
-        self._rate: float | None = None
+        self._number = 0  # of the comparison the page wants
+        self._settings: Experiment | None = None
+        self._rules: tuple[Rule, ...] = ()
         self._speed = SPEEDS["normal"]
-        self._wish: int | None = 0  # mini-batches still to train: 0 none, None until the end
+        self._wish: int | None = 0  # mini-batches still to train, from the net that is ahead: None until the end
+        self._active = False  # whether anything is wished
         self._wishes = 0  # counts what was asked for, so that the thread sees it was asked for something else
+        self._errands: deque[Callable[[], None]] = deque()
+        self._look: tuple[str, Wanted] | None = None
         # The rest belongs to the thread.
-        self._run: Run | None = None
-        self._run_number = 0
-        self._reserved = 0
+        self._nets: dict[str, _Net] = {}
+        self._made_number = 0
+        self._tasks = TaskCache(memory_limit=1)
+        self._probe_share, self._snapshot_share = Share(_PROBE_SECONDS), Share(_SNAPSHOT_SECONDS)
+        self._round = 1  # mini-batches of a round at full speed
         _open.add(self)
 
     # ------------------------------------------------------------------------------------------------ for the page
 
-    def prepare(self, experiment: Experiment, *, start: bool = False) -> int:
-        """Give up the run there is, make a new one, and start it if asked to; returns its number.
+    def prepare(self, settings: Experiment, rules: Sequence[Rule], *, start: bool = False) -> int:
+        """Give up the nets there are, make new ones, and start them if asked to; returns the comparison's number.
 
         Raises:
             InvalidValue: it is more than this server allows.
-            GeometryError: its network does not fit its images.
+            GeometryError: the network does not fit the images.
         """
-        bytes_ = self._limits.check(experiment)
+        self._limits.check_all([rule.experiment(settings) for rule in rules])
         with self._changed:
             self._number += 1
             self._outbox.clear()
-            self._experiment, self._bytes, self._rate = experiment, bytes_, None
-            self._ask(None if start else 0)
+            self._errands.clear()
+            self._look = None
+            self._settings, self._rules = settings, tuple(rules)
+            self._ask(None if start else 0, active=start)
             return self._number
+
+    def set_rules(self, rules: Sequence[Rule]) -> None:
+        """Compare other rules: nets that stay go on, new ones catch up with them.
+
+        Raises:
+            InvalidValue: it is more than this server allows.
+        """
+        assert self._settings is not None
+        self._limits.check_all([rule.experiment(self._settings) for rule in rules])
+        with self._changed:
+            self._rules = tuple(rules)
+            self._ask(self._wish, active=True)
 
     def start(self) -> None:
         """Train until the end."""
         with self._changed:
-            self._ask(None)
+            self._ask(None, active=True)
 
     def step(self, count: int = 1) -> None:
         """Train so many mini-batches, then pause."""
         with self._changed:
-            self._ask(count)
+            self._ask(count, active=True)
 
     def pause(self) -> None:
         """Stop after the current mini-batch; `start` goes on."""
         with self._changed:
-            self._ask(0)
+            self._ask(0, active=False)
 
     def set_learning_rate(self, rate: float) -> None:
         """Go on with another learning rate.
@@ -229,16 +187,48 @@ class Trainer:
             InvalidValue: it is not a positive finite number.
         """
         with self._changed:
-            if self._experiment is not None:
-                self._experiment = self._experiment.replace(learning_rate=rate)
-            self._rate = rate
-            self._changed.notify_all()
+            if self._settings is not None:
+                self._settings = self._settings.replace(learning_rate=rate)
+
+        def change() -> None:
+            for net in self._nets.values():
+                net.run.set_learning_rate(rate)
+
+        self._do(change)
+
+    def switch(self, lane: str, rule: Rule) -> None:
+        """Let the net of rule `lane` go on by another rule, with the weights it has."""
+
+        def change() -> None:
+            if lane in self._nets:
+                self._nets[lane].run.set_method(rule.method)
+
+        self._do(change)
 
     def set_speed(self, speed: Speed) -> None:
         """Go on at another speed."""
         with self._changed:
             self._speed = speed
             self._changed.notify_all()
+
+    def look(self, lane: str, wanted: Wanted | None) -> None:
+        """From now on hand over snapshots of a rule's net, the first at once; None for no more."""
+        with self._changed:
+            self._look = None if wanted is None else (lane, wanted)
+        if wanted is not None:
+            self._do(self._take_snapshot)
+
+    def ask(self, lane: str, work: Callable[[Run], Any], tell: Callable[[Any], None]) -> None:
+        """Have `work` done with a rule's run between two mini-batches; `tell` is handed over with what it returns.
+
+        Nothing is handed over if there is no such net. An `MdfaError` of `work` becomes a `Refused`.
+        """
+
+        def answer() -> None:
+            if lane in self._nets:
+                self._say(self._made_number, Answer(tell, work(self._nets[lane].run)))
+
+        self._do(answer)
 
     def close(self) -> None:
         """Stop for good; the thread ends after the current mini-batch."""
@@ -247,7 +237,7 @@ class Trainer:
             self._wishes += 1
             self._changed.notify_all()
             if self._thread is None:
-                self._drop()
+                self._drop_all()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the thread to end; False if it has not."""
@@ -265,12 +255,22 @@ class Trainer:
             self._changed.notify_all()
             return updates
 
-    def _ask(self, steps: int | None) -> None:
+    def _ask(self, steps: int | None, *, active: bool) -> None:
         """Change the wish (the lock is held) and see to it that a thread fulfils it."""
         if self._closed:
             return
-        self._wish = steps
+        self._wish, self._active = steps, active
         self._wishes += 1
+        self._wake()
+
+    def _do(self, errand: Callable[[], None]) -> None:
+        """Have something done in the thread between two rounds."""
+        with self._changed:
+            if not self._closed:
+                self._errands.append(errand)
+                self._wake()
+
+    def _wake(self) -> None:
         self._changed.notify_all()
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="trainer", daemon=True)
@@ -282,18 +282,21 @@ class Trainer:
         torch.set_num_threads(1)
         while True:
             with self._changed:
-                if self._closed or (self._wish == 0 and self._run_number == self._number):
+                made = self._made_number == self._number
+                if self._closed or (made and not self._active and not self._errands):
                     self._thread = None
                     if self._closed:
-                        self._drop()
+                        self._drop_all()
                     return
-                number, experiment, bytes_ = self._number, self._experiment, self._bytes
-                wishes, wish = self._wishes, self._wish
+                number, settings, rules = self._number, self._settings, self._rules
+                wishes, active = self._wishes, self._active
             try:
-                if number != self._run_number or (self._run is None and wish != 0):
-                    self._make(number, experiment, bytes_, wanted=wish != 0)
-                if wish != 0 and self._run is not None and self._wishes == wishes:
-                    self._train(self._run, number, wishes)
+                if settings is None:
+                    raise InvalidValue("there is nothing to train yet: prepare an experiment first")
+                self._make(number, settings, rules, wanted=active)
+                self._run_errands(number)
+                if active and self._nets and self._wishes == wishes:
+                    self._train(number, wishes)
             except MdfaError as error:
                 self._give_up(number, str(error))
             except MemoryError:
@@ -302,47 +305,83 @@ class Trainer:
                 _log.exception("a training thread met an unexpected error")
                 self._give_up(number, f"something unexpected went wrong ({type(error).__name__}): see the server's log")
 
-    def _make(self, number: int, experiment: Experiment | None, bytes_: int, *, wanted: bool) -> None:
-        if experiment is None:
-            raise InvalidValue("there is nothing to train yet: prepare an experiment first")
-        self._drop()
-        self._run_number = number
-        missing = absent(experiment.data)
-        if missing and not wanted:
-            self._say(number, Status(State.IDLE, missing))
+    def _make(self, number: int, settings: Experiment, rules: Sequence[Rule], *, wanted: bool) -> None:
+        """Make the nets that are missing, and drop those that are not compared any more."""
+        anew = number != self._made_number
+        if anew:
+            self._drop_all()
+            self._made_number = number
+        for name in set(self._nets) - {rule.name for rule in rules}:
+            self._memory.give_back(self._nets.pop(name).bytes)
+        missing = [rule for rule in rules if rule.name not in self._nets]
+        if not missing or not (anew or wanted):
             return
-        title = DATASETS[experiment.data].title
-        doing = f"Fetching {title}; this takes a while, but only once." if missing else f"Reading {title}."
+        absent_ = absent(settings.data)
+        if absent_ and not wanted:
+            self._say(number, Status(State.IDLE, absent_))
+            return
+        title = DATASETS[settings.data].title
+        doing = f"Fetching {title}; this takes a while, but only once." if absent_ else f"Reading {title}."
         self._say(number, Status(State.PREPARING, doing))
-        self._memory.take(bytes_)
-        self._reserved = bytes_
-        self._run = Run(experiment, device=DEVICE)
-        self._say(number, _facts(self._run))
-        if self._wish == 0:
+        for rule in missing:
+            self._nets[rule.name] = self._make_net(rule, settings)
+        self._say(number, _facts(next(iter(self._nets.values())).run))
+        if not self._active:
             self._say(number, Status(State.IDLE))
 
-    def _drop(self) -> None:
-        self._run = None
-        self._memory.give_back(self._reserved)
-        self._reserved = 0
+    def _make_net(self, rule: Rule, settings: Experiment) -> _Net:
+        experiment = rule.experiment(settings)
+        bytes_ = self._limits.check(experiment)
+        self._memory.take(bytes_)
+        try:
+            run = Run(experiment, device=DEVICE, tasks=self._tasks)
+            if run.learner.method is not rule.method:
+                run.set_method(rule.method)
+        except BaseException:
+            self._memory.give_back(bytes_)
+            raise
+        return _Net(rule, run, bytes_)
 
-    def _train(self, run: Run, number: int, wishes: int) -> None:
+    def _drop_all(self) -> None:
+        for net in self._nets.values():
+            self._memory.give_back(net.bytes)
+        self._nets = {}
+
+    def _train(self, number: int, wishes: int) -> None:
         """Train as long as nothing else is wished."""
+        if self._fulfilled():
+            with self._changed:
+                if self._wishes == wishes:
+                    self._active = False
+            self._say_how_it_stands(number)
+            return
         with self._places.asked() as ticket:
             if not self._got_place(ticket, number, wishes):
                 return
             self._say(number, Status(State.RUNNING))
-            diverged = self._drive(run, number, wishes)
-        if run.finished:
+            self._drive(number, wishes)
+        self._take_snapshot()
+        self._say_how_it_stands(number)
+
+    def _fulfilled(self) -> bool:
+        """Whether nothing is left to train."""
+        steps = [net.run.step for net in self._nets.values()]
+        return self._wish == 0 and all(net.run.finished or net.run.step == max(steps) for net in self._nets.values())
+
+    def _say_how_it_stands(self, number: int) -> None:
+        runs = [net.run for net in self._nets.values()]
+        if all(run.finished for run in runs):
+            diverged = all(run.step < run.steps for run in runs)
             self._say(number, Status(State.DIVERGED if diverged else State.FINISHED))
-        elif self._wish == 0 and number == self._number:
-            self._say(number, Status(State.PAUSED))
+        elif not self._active and number == self._number:
+            begun = any(run.step for run in runs)
+            self._say(number, Status(State.PAUSED if begun else State.IDLE))
 
     def _got_place(self, ticket: Ticket, number: int, wishes: int) -> bool:
         told = None
         while not ticket.wait(0 if told is None else 0.2):
             if self._wishes != wishes:
-                if self._wish == 0 and number == self._number and not self._closed:
+                if not self._active and number == self._number and not self._closed:
                     self._say(number, Status(State.PAUSED))
                 return False
             if told != ticket.before:
@@ -354,65 +393,126 @@ class Trainer:
                 )
         return True
 
-    def _drive(self, run: Run, number: int, wishes: int) -> bool:
-        """Take events and hand them over until something else is wished; returns whether the run diverged."""
+    def _drive(self, number: int, wishes: int) -> None:
+        """Train rounds in lockstep until the wish is fulfilled or another one is made."""
         until = time.monotonic() + self._limits.turn_seconds
-        steps, diverged = self._wish, False
-        while not run.finished:
-            speed = self._speed
-            pace = _Pace(speed, run.step)
-            progress, probe = (speed.progress, PROBE) if steps is None else (Every(steps=1), Every(steps=1))
-            sample = LIVE if run.network.parameter_count > _EXACT else None
-            self._apply_rate(run)
-            for event in run.events(progress=progress, probe=probe, sample=sample, steps=steps):
-                # At full speed what happens between two reports is told with the second.
-                self._say(number, event, now=speed.steps_per_second is not None or isinstance(event, Progress))
-                diverged |= isinstance(event, Diverged)
-                self._apply_rate(run)
-                if isinstance(event, Progress) and steps is None:
-                    self._rest(pace.ahead(run.step), wishes, speed)
-                turn_is_over = time.monotonic() > until and self._places.waiting > 0
-                if self._wishes != wishes or (turn_is_over and steps is None):
-                    return diverged
-                if self._speed is not speed and steps is None:
-                    break
-            if steps is not None:
+        wish, lead = self._wish, max(net.run.step for net in self._nets.values())
+        goal = None if wish is None else lead + wish
+        speed, pace = self._speed, Pace(self._speed, lead)
+        while True:
+            self._run_errands(number)
+            if self._speed is not speed:
+                speed, pace = self._speed, Pace(self._speed, lead)
+            going = [net for net in self._nets.values() if not net.run.finished]
+            low = min((net.run.step for net in going), default=0)
+            if not going or (goal is not None and low >= goal):
                 break
+            behind = low < lead
+            target = low + self._size(speed, behind=behind, wish=wish)
+            for bound in (goal, lead if behind else None):
+                target = target if bound is None else min(target, bound)
+            begun = time.monotonic()
+            measuring = self._probe_share.due() or (wish is not None and wish <= _SINGLE)
+            if measuring and not behind:
+                target = low + 1  # the price of a measurement is that of one mini-batch
+            for net in going:
+                self._advance(number, net, target, measuring=measuring)
+            took = time.monotonic() - begun
+            if measuring:
+                self._probe_share.took(took)
+            elif took < 0.5 * _ROUND_SECONDS:
+                self._round = min(2 * self._round, 4096)
+            elif took > 1.5 * _ROUND_SECONDS:
+                self._round = max(1, self._round // 2)
+            lead = max(lead, target)
+            self._tell_position(number)
+            if self._snapshot_share.due():
+                self._take_snapshot()
+            if not behind and wish is None:
+                self._rest(pace.ahead(lead), wishes, speed)
+            turn_is_over = time.monotonic() > until and self._places.waiting > 0
+            if self._wishes != wishes or (turn_is_over and wish is None):
+                return
         with self._changed:
             if self._wishes == wishes:
-                self._wish = 0
-        return diverged
+                self._wish, self._active = 0, False
 
-    def _apply_rate(self, run: Run) -> None:
-        with self._changed:
-            rate, self._rate = self._rate, None
-        if rate is not None:
-            run.set_learning_rate(rate)
+    def _size(self, speed: Speed, *, behind: bool, wish: int | None) -> int:
+        """Mini-batches of the next round."""
+        if behind:
+            return max(1, self._round)
+        if wish is not None:
+            return 1 if wish <= _SINGLE else max(1, min(self._round, wish // _SINGLE))
+        return self._round if speed.steps_per_second is None else speed.round
+
+    def _advance(self, number: int, net: _Net, target: int, *, measuring: bool) -> None:
+        """Train one net up to a mini-batch and hand over what happens."""
+        count = target - net.run.step
+        if count < 1:
+            return
+        sample = LIVE if net.run.network.parameter_count > _EXACT else None
+        probe = _ONCE if measuring else None
+        for event in net.run.events(progress=_ONCE, probe=probe, sample=sample, steps=count):
+            self._say(number, event, lane=net.rule.name, now=False)
+
+    def _tell_position(self, number: int) -> None:
+        run = max((net.run for net in self._nets.values()), key=lambda run: run.step)
+        now = time.monotonic() - self._told > _TELL_SECONDS
+        self._say(number, Position(run.step, run.epoch, run.experiments[0].epochs), now=now)
+
+    def _run_errands(self, number: int) -> None:
+        while True:
+            with self._changed:
+                if not self._errands or number != self._number:
+                    return
+                errand = self._errands.popleft()
+            try:
+                errand()
+            except MdfaError as error:
+                self._say(number, Refused(str(error)))
+
+    def _take_snapshot(self) -> None:
+        look = self._look
+        if look is None or look[0] not in self._nets:
+            return
+        begun = time.monotonic()
+        name, wanted = look
+        net = self._nets[name]
+        try:
+            self._say(self._made_number, snapshot(net.run, net.scene, wanted), lane=name)
+        except InvalidValue as error:  # an image or unit that this run does not have
+            self._look = None
+            self._say(self._made_number, Refused(str(error)))
+        self._snapshot_share.took(time.monotonic() - begun)
 
     def _rest(self, seconds: float, wishes: int, speed: Speed) -> None:
         """Wait, but not longer than until something else is wished."""
         if seconds > 0:
             with self._changed:
-                self._changed.wait_for(lambda: self._wishes != wishes or self._speed is not speed, timeout=seconds)
+                self._changed.wait_for(
+                    lambda: self._wishes != wishes or self._speed is not speed or bool(self._errands), timeout=seconds
+                )
 
     def _give_up(self, number: int, sentence: str) -> None:
-        self._drop()
+        self._drop_all()
         with self._changed:
             if number == self._number:
-                self._wish = 0
-                self._run_number = number
+                self._wish, self._active = 0, False
+                self._made_number = number
+                self._errands.clear()
         self._say(number, Status(State.FAILED, sentence))
 
-    def _say(self, number: int, what: Status | Facts | Event, *, now: bool = True) -> None:
+    def _say(self, number: int, what: Any, *, lane: str = "", now: bool = True) -> None:
         with self._changed:
             # A page that does not keep up holds its own training back, not the server's memory.
             self._changed.wait_for(lambda: len(self._outbox) < _OUTBOX or self._closed)
             if self._closed or number != self._number:
                 return
-            self._outbox.append(Update(number, what))
+            self._outbox.append(Update(number, what, lane))
             if self._notified or not now:
                 return
             self._notified = True
+            self._told = time.monotonic()
         self._notify()
 
 

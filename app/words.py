@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from app.session import State
-from mdfa_core import ACTIVATIONS, METHODS, Experiment
+from app.messages import State
+from mdfa_core import ACTIVATIONS, Experiment
 from mdfa_core.events import Agreement, Finished, Probed
-from mdfa_core.methods import Chain, sign_guarantee
+from mdfa_core.methods import Chain, Method, sign_guarantee
 from mdfa_core.networks import Conv, parse_architecture
 from mdfa_core.probes import LEVELS
 
@@ -24,14 +25,14 @@ LEVEL_HELP = {
 }
 
 STATE_WORDS = {
-    State.IDLE: "Press Start: the net learns while you watch. Step trains on one mini-batch.",
-    State.PREPARING: "Getting the images and the net ready.",
+    State.IDLE: "Press Start: every chosen rule trains a net of its own on the same images.",
+    State.PREPARING: "Getting the images and the nets ready.",
     State.QUEUED: "All training places of this server are taken; it goes on by itself.",
-    State.RUNNING: "Learning rate and speed can be changed as it runs; any other change starts a new run.",
-    State.PAUSED: "Start goes on from here, Step trains on one more mini-batch, Reset goes back to the first weights.",
+    State.RUNNING: "Learning rate, speed and rules can be changed as it runs; any other change starts new runs.",
+    State.PAUSED: "Start goes on from here, Step trains a little more, Reset goes back to the first weights.",
     State.FINISHED: "All epochs are done.",
     State.DIVERGED: "The loss became infinite or no number at all: choose a smaller learning rate or other weights.",
-    State.FAILED: "This run cannot go on.",
+    State.FAILED: "This cannot go on.",
 }
 
 
@@ -54,13 +55,23 @@ def levels() -> dict[str, str]:
     return {LEVEL_CHOICES.get(level, level): level for level in LEVELS}
 
 
-def outcome(event: Finished) -> str:
-    """The end of a run in a sentence."""
+def outcome(title: str, event: Finished) -> str:
+    """The end of one rule's run in a few words."""
     if event.test_accuracy[0] is None:
-        return "There are no test images."
-    epoch = event.best_validation_epoch[0]
-    chosen = "" if event.best_validation_accuracy[0] is None else ", the best on the validation images"
-    return f"Test accuracy {percent(event.test_accuracy[0])}, with the weights after epoch {epoch}{chosen}."
+        return f"{title}: no test accuracy"
+    return f"{title} {percent(event.test_accuracy[0])} (weights of epoch {event.best_validation_epoch[0]})"
+
+
+def outcomes(events: Mapping[str, Finished]) -> str:
+    """The ends of all rules' runs, by title, in a sentence."""
+    told = "; ".join(outcome(title, event) for title, event in events.items())
+    return f"Accuracy on the test images, looked at only now: {told}." if told else ""
+
+
+def sentence(text: str) -> str:
+    """An error's message as a sentence of its own."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 @dataclass(frozen=True)
@@ -72,9 +83,9 @@ class Meaning:
     good: bool
 
 
-def meaning(experiment: Experiment, level: str, probe: Probed | None) -> Meaning:
-    """The measured agreement at one level, beside what is guaranteed for this configuration."""
-    method, activation = METHODS[experiment.method], ACTIVATIONS[experiment.activation]
+def meaning(method: Method, experiment: Experiment, level: str, probe: Probed | None) -> Meaning:
+    """The measured agreement at one level, beside what is guaranteed for this method and configuration."""
+    activation = ACTIVATIONS[experiment.activation]
     guarantee = sign_guarantee(method, activation, experiment.outputs)
     hidden = parse_architecture(experiment.network).hidden
     exact = isinstance(method.transport, Chain) and not method.transport.fixed

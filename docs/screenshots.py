@@ -1,4 +1,4 @@
-"""Make the picture of the app in the README from a real run: mDFA first, then FA, whose sign agreement falls.
+"""Make the picture of the app in the README from a real run: mDFA, DFA and FA side by side.
 
 Usage: python docs/screenshots.py [FOLDER]; the folder is docs/images if left out. Needs Playwright and a Chromium.
 """
@@ -37,20 +37,14 @@ def serve(port: int) -> subprocess.Popen[bytes]:
 
 
 def picture(browser: Browser, port: int, target: Path, *, epochs: int = 30) -> None:
-    """Train with mDFA, then with FA, for so many epochs each, and take the picture."""
+    """Compare mDFA, DFA and FA for so many epochs and take the picture."""
     page = browser.new_page(viewport={"width": 1280, "height": 940}, device_scale_factor=1.5)
     page.set_default_timeout(120_000)
     page.goto(f"http://127.0.0.1:{port}/app")
     page.locator(".chip", has_text="Ready").wait_for()
-    for method in ("mDFA", "FA"):
-        page.get_by_role("button", name=method, exact=True).click()
-        start = page.get_by_role("button", name="▶ Start", exact=True)
-        if start.is_enabled():
-            start.click()
-        else:  # a run is going on: the change has begun another one
-            page.get_by_text("the run before (mDFA)").wait_for()
-        while int(page.locator(".numbers b").first.inner_text().split("/")[0]) < epochs:
-            page.wait_for_timeout(100)
+    page.get_by_role("button", name="▶ Start", exact=True).click()
+    while int(page.locator(".numbers b").first.inner_text().split("/")[0]) < epochs:
+        page.wait_for_timeout(100)
     page.mouse.move(5, 5)
     page.locator(".chip", has_text="Running").wait_for()
     page.screenshot(path=target, clip={"x": 0, "y": 0, "width": 1280, "height": 765})

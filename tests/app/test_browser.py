@@ -68,9 +68,13 @@ class Visitor:
     def epoch(self) -> int:
         return int(self.page.locator(".numbers b").first.inner_text().split("/")[0])
 
-    def layer(self, number: int) -> str:
-        """What the key of the agreement chart says of a hidden layer."""
-        return self.page.locator(".agreement .key", has_text=f"layer {number}").locator("b").inner_text()
+    def signs(self, rule: str) -> str:
+        """What the list says of a rule's signs."""
+        return (
+            self.page.locator("tr", has=self.page.get_by_role("checkbox", name=rule, exact=True))
+            .locator("td")
+            .first.inner_text()
+        )
 
     def settled(self, number: Locator) -> int:
         """A number once it stands still: parts of a page are told one after the other."""
@@ -94,16 +98,48 @@ def visitor(page: Page, address: str) -> Iterator[Visitor]:
     assert hosts == {"127.0.0.1"}
 
 
-def test_start_shows_agreement_and_fa_lets_it_fall(visitor: Visitor, wait_until: Callable[..., None]) -> None:
+def test_start_compares_rules_and_a_change_leaves_grey_curves(
+    visitor: Visitor, wait_until: Callable[..., None]
+) -> None:
     visitor.press("▶ Start")
     visitor.shows("100 % of the unit error signals have the true sign.")
-    wait_until(lambda: (visitor.layer(1), visitor.layer(2)) == ("100 %", "100 %"), "both layers at 100 %")
-    visitor.page.locator(".accuracy .key", has_text="training").get_by_text("%").wait_for()
-    wait_until(lambda: visitor.epoch() >= 3, "enough of a run to be kept")
-    visitor.press("FA")
-    visitor.shows(re.compile(r"grey lines are the run before \(mDFA\)"))
+    wait_until(lambda: visitor.signs("mDFA") == "100 %", "mDFA at 100 %")
+    wait_until(lambda: re.fullmatch(r"[456]\d\.\d %", visitor.signs("FA")) is not None, "FA near chance")
+    visitor.page.get_by_role("checkbox", name="BP", exact=True).click()
+    wait_until(lambda: visitor.signs("BP") == "100 %", "BP to catch up")
+    visitor.press("Draw FA")
     visitor.shows(re.compile(r"^[456]\d\.\d % of the unit error signals have the true sign\."))
-    visitor.shows("before: mDFA")
+    visitor.choose("Outputs", "2 (two classes)")
+    visitor.shows(re.compile("The grey lines are those before"))
+    visitor.page.wait_for_function("location.search.includes('outputs=2')")
+    visitor.page.wait_for_function("location.search.includes('rules=')")
+
+
+def test_tabs_open_and_what_is_taken_away_can_be_read(visitor: Visitor) -> None:
+    visitor.press("▶ Start")
+    visitor.shows("100 % of the unit error signals have the true sign.")
+    for tab, text in (
+        ("Loss and angle", "Loss on the training images"),
+        ("Weights", "Filters"),
+        ("Plane", re.compile("no plane to paint")),
+        ("Layers", "Saturated activations"),
+        ("Take away", "Curves as CSV"),
+    ):
+        visitor.press(tab)
+        visitor.shows(text)
+    with visitor.page.expect_download() as download:
+        visitor.page.get_by_text("Curves as CSV").click()
+    content = download.value.path().read_text()
+    assert content.startswith("rule,epoch,quantity,value")
+    assert "mdfa" in content
+    for kind, first in (("PNG", b"\x89PNG"), ("SVG", b"<svg")):
+        name = f"Training accuracy.{kind.lower()}"
+        with visitor.page.expect_download(lambda file, name=name: file.suggested_filename == name) as download:
+            visitor.press(f"Charts as {kind}")
+        assert download.value.path().read_bytes().lstrip().startswith(first)
+    with visitor.page.expect_download() as download:
+        visitor.page.get_by_text("Checkpoint of the net that is drawn").click()
+    assert download.value.path().stat().st_size > 10_000
 
 
 def test_pause_step_and_reset(visitor: Visitor, wait_until: Callable[..., None]) -> None:
@@ -126,8 +162,8 @@ def test_every_control_is_understood(visitor: Visitor) -> None:
         ("Outputs", "10 (10 classes)"),
         ("Network", "digits-conv"),
         ("Activation", "ReLU"),
-        ("Forward weights", "uniform"),
-        ("Feedback weights", "uniform"),
+        ("Weights W", "uniform"),
+        ("Feedback B", "uniform"),
         ("Optimizer", "RMSprop"),
         ("Learning rate", "0.001"),
         ("Batch size", "64"),
@@ -140,8 +176,8 @@ def test_every_control_is_understood(visitor: Visitor) -> None:
     visitor.page.get_by_text("10 outputs", exact=True).wait_for()
     visitor.page.get_by_text("16 of 3×3").wait_for()
     visitor.page.locator(".speed select").select_option("full speed")
-    for method in ("BP", "DFA", "mDFA"):
-        visitor.press(method)
+    for method in ("BP", "DFA"):
+        visitor.page.get_by_role("checkbox", name=method, exact=True).click()
     for level in ("One example", "Mini-batch", "Unit errors"):
         visitor.press(level)
     visitor.press("Dark")
@@ -149,7 +185,7 @@ def test_every_control_is_understood(visitor: Visitor) -> None:
     visitor.press("New seed")
     visitor.press("▶ Start")
     visitor.state("Finished")
-    visitor.shows(re.compile("Test accuracy"))
+    visitor.shows(re.compile("Accuracy on the test images"))
 
 
 def test_a_bad_value_is_answered_in_the_page_and_training_goes_on(visitor: Visitor) -> None:

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from app.controls import FIRST, OWN
+from app.controls import LAYERED, OWN
 from app.limits import LIMITS
+from app.messages import State
 from app.page import Page
-from app.session import State
+from app.presets import FIRST, PRESETS
+from app.rules import rules
 from mdfa_core import ACTIVATIONS, DATASETS, INITIALIZERS, METHODS, NETWORKS, OPTIMIZERS, Experiment, Run
 from mdfa_core.networks import Architecture, Dense
 from mdfa_core.optimizers import SGD
@@ -20,9 +22,9 @@ from mdfa_core.optimizers import SGD
 class Visit:
     """A page whose updates are drawn when the test looks."""
 
-    def __init__(self, wait_until: Callable[..., None]) -> None:
+    def __init__(self, wait_until: Callable[..., None], query: str = "rules=mdfa") -> None:
         self._wait_until = wait_until
-        self.page = Page(None)
+        self.page = Page(None, query)
         self.controls = self.page.controls
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
@@ -41,7 +43,16 @@ class Visit:
     def train(self) -> None:
         """Train until there is something to compare with."""
         self.press("start")
-        self.until(lambda: self.page._live.worth_keeping, "three measurements")
+        self.until(lambda: self.page._worth_keeping, "three measurements")
+
+    def close(self) -> None:
+        self.page.close(None)
+        assert self.page.trainer.join(30)
+
+    def line(self, chart: str, rule: str, *, before: bool = False) -> list[float]:
+        """What a chart draws of a rule."""
+        sources = self.page.charts[chart]._ghost if before else self.page.charts[chart]._live
+        return list(sources[self.page._slot(rule)].data["y"])
 
 
 @pytest.fixture
@@ -49,12 +60,7 @@ def visit(wait_until: Callable[..., None]) -> Iterator[Visit]:
     made = Visit(wait_until)
     made.until_state(State.IDLE)
     yield made
-    made.page.close(None)
-    assert made.page.trainer.join(30)
-
-
-def last(source_row: dict[str, list[float]], column: str) -> float:
-    return float(source_row[column][-1])
+    made.close()
 
 
 # ---------------------------------------------------------------------------------------------------- the whole path
@@ -62,49 +68,92 @@ def last(source_row: dict[str, list[float]], column: str) -> float:
 
 def test_start_draws_accuracy_and_agreement(visit: Visit) -> None:
     visit.train()
-    progress, _, probed = (source.data for source in visit.page.charts._live)
-    assert len(progress["x"]) > 3
-    assert set(probed["unit0"]) == {1.0}
-    assert set(probed["unit1"]) == {1.0}
+    assert set(visit.line("agreement", "mdfa")) == {1.0}
     assert "100 % of the unit error signals have the true sign." in visit.page.meaning.object
     assert "Theorem 2 holds" in visit.page.meaning.object
-    assert "100 %" in visit.page.keys["agreement"].object
+    assert visit.page.list.values["mdfa signs"] == "100 %"
+    assert visit.page.net.values["share0"] == "100 %"
+    visit.until(lambda: len(visit.line("accuracy", "mdfa")) > 0, "an epoch")
 
 
-def test_switching_to_fa_as_it_runs_starts_anew_and_leaves_a_grey_curve(visit: Visit) -> None:
+def test_several_rules_are_compared(wait_until: Callable[..., None]) -> None:
+    visit = Visit(wait_until, "rules=mdfa,dfa,fa,bp,mdfa-free")
     visit.train()
-    visit.controls.method.value = "fa"
-    assert visit.page.experiment.method == "fa"
-    visit.until(lambda: visit.page._live.worth_keeping, "three measurements with FA")
-    _, _, live = (source.data for source in visit.page.charts._live)
-    _, _, ghost = (source.data for source in visit.page.charts._ghost)
-    assert last(live, "unit0") < 0.8 < last(ghost, "unit0") == 1.0
-    assert "before: mDFA" in visit.page.keys["agreement"].object
-    assert "The grey lines are the run before (mDFA)" in visit.page.status.object
+    assert set(visit.line("agreement", "mdfa")) == set(visit.line("agreement", "bp")) == {1.0}
+    for rule in ("fa", "dfa", "mdfa-free"):
+        assert visit.line("agreement", rule)[-1] < 0.75
+    visit.page.list.pick("draw:fa")
     assert "unconstrained signs" in visit.page.meaning.object
+    assert "back through fixed random weights" in visit.page.net.html
+    visit.close()
+
+
+def test_a_rule_that_is_added_catches_up_and_the_last_one_stays(visit: Visit) -> None:
+    visit.train()
+    visit.page.list.pick("toggle:dfa")
+    assert "catches up" in visit.page.status.object
+    visit.until(lambda: len(visit.line("agreement", "dfa")) >= 1, "DFA's curve")
+    assert visit.page.compared == ("dfa", "mdfa")
+    visit.page.list.pick("toggle:mdfa")
+    assert visit.page.compared == ("dfa",)
+    assert visit.page.drawn == "dfa"
+    visit.page.list.pick("toggle:dfa")
+    assert "at least one rule" in visit.page.status.object.lower()
+    assert visit.page.compared == ("dfa",)
+    for word in ("toggle:<b>", "draw:", "layer:99", "layer:x", "nonsense"):
+        visit.page.list.pick(word)
+
+
+def test_a_net_goes_on_by_another_rule(visit: Visit) -> None:
+    visit.train()
+    number = visit.page._number
+    visit.page.goes_on.value = "fa"
+    assert visit.page._number == number
+    assert "The net of mDFA goes on by FA from epoch" in visit.page.status.object
+    assert "→ FA" in visit.page.list.html
+    visit.until(lambda: visit.line("agreement", "mdfa")[-1] < 1.0, "a wrong sign")
+
+
+def test_a_change_as_it_runs_starts_anew_and_leaves_a_grey_curve(visit: Visit) -> None:
+    visit.train()
+    visit.controls.outputs.value = 2
+    visit.until(lambda: visit.page._worth_keeping, "three measurements with two outputs")
+    assert visit.line("agreement", "mdfa")[-1] < 0.9
+    assert set(visit.line("agreement", "mdfa", before=True)) == {1.0}
+    assert "The grey lines are those before" in visit.page.status.object
 
 
 def test_a_change_at_rest_waits_for_start(visit: Visit) -> None:
     visit.controls.activation.value = "relu"
     visit.until_state(State.IDLE)
     assert visit.page.experiment.activation == "relu"
-    assert visit.page._where == (0, 0)
+    assert visit.page.position.step == 0
 
 
 def test_pause_step_reset(visit: Visit) -> None:
     visit.train()
     visit.press("pause")
     visit.until_state(State.PAUSED)
-    _, step = visit.page._where
+    step = visit.page.position.step
     assert visit.page.start.label == "▶ Continue"
-    visit.press("step")
-    visit.until(lambda: visit.page._where[1] == step + 1 and visit.page.state is State.PAUSED, "one step")
+    per_epoch = 7
+    for name, end in (
+        ("1", step + 1),
+        ("10", step + 11),
+        ("epoch", (step + 11) // per_epoch * per_epoch + per_epoch),
+    ):
+        visit.page.steps[name].clicks += 1
+        visit.until(
+            lambda end=end: visit.page.position.step == end and visit.page.state is State.PAUSED, f"step {name}"
+        )
     visit.press("reset")
     visit.until_state(State.IDLE)
-    assert visit.page._where == (0, 0)
-    assert visit.page._ghost is not None
+    assert visit.page.position.step == 0
+    assert visit.page.before
     visit.press("reset")
-    assert visit.page._ghost is None
+    assert not visit.page.before
+    visit.press("new_seed")
+    assert visit.page.experiment.seed == 1
 
 
 def test_the_learning_rate_changes_within_the_run(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,42 +171,87 @@ def test_test_accuracy_is_told_at_the_end_only(visit: Visit) -> None:
     visit.controls.epochs.value = 2
     visit.page.speed.value = "max"
     visit.press("start")
-    visit.until(lambda: visit.page._where[1] > 0, "a step")
     visit.until_state(State.FINISHED)
-    assert "Test accuracy" in visit.page.status.object
+    assert "looked at only now: mDFA" in visit.page.status.object
     assert visit.page.start.label == "▶ Again"
     visit.press("start")
-    visit.until_state(State.RUNNING)
-    assert "Test accuracy" not in visit.page.status.object
+    visit.until_state(State.FINISHED)
 
 
 def test_divergence_is_told(visit: Visit) -> None:
+    visit.page.list.pick("toggle:bp")
+    visit.page.list.pick("toggle:mdfa")
     visit.controls.activation.value = "relu"
-    visit.controls.method.value = "bp"
     visit.controls.learning_rate.value = 10.0
     visit.controls.forward.scale.value = 1e6
     visit.press("start")
     visit.until_state(State.DIVERGED)
     assert "smaller learning rate" in visit.page.status.object
+    assert visit.page.list.values["bp train"] == "diverged"
 
 
 def test_every_level_has_its_curve_and_sentence(visit: Visit) -> None:
     visit.train()
     for level, words in (("example", "single-example"), ("batch", "a mini-batch is a sum"), ("unit", "unit error")):
         visit.page.level.value = level
-        assert visit.page.charts._layer_lines[0][0].glyph.y == f"{level}0"
+        assert visit.page.charts["agreement"]._drawn[visit.page._slot("mdfa")].column == level
         assert words in visit.page.meaning.object
+
+
+def test_every_tab_opens_and_shows_something(visit: Visit) -> None:
+    visit.train()
+    for tab in ("curves", "weights", "example", "plane", "take", "layers"):
+        visit.page.details.choice.value = tab
+        visit.page.drain()
+    visit.until(lambda: visit.page.details._charts["layers"]["angle"]._live[0].data["y"] != [], "a layer's angle")
+    assert "Experiment(method=method" in visit.page.take.text.value
+    visit.page.details.choice.value = "weights"
+    visit.until(lambda: visit.page.details._panes["weights"]._snapshot is not None, "histograms")  # type: ignore[union-attr]
+    visit.page.details.choice.value = "example"
+    visit.page._pick_example(3)
+    visit.until(lambda: visit.page.details.example_pane.index == 3, "the example")  # type: ignore[union-attr]
+    visit.page._find()
+    visit.until(lambda: "No unit" in visit.page.details.example_pane._answer.object, "the search")  # type: ignore[union-attr]
+    visit.page.net.pick("layer:1")
+    assert visit.page.details.example_pane.layer == 1  # type: ignore[union-attr]
 
 
 def test_dark_and_light_recolour_every_line(visit: Visit) -> None:
     def colours() -> list[str]:
-        return [renderer.glyph.line_color for renderer, _ in visit.page.charts._colours]
+        return [line.glyph.line_color for chart in visit.page.charts.values() for line in chart._live_lines]
 
     light = colours()
     visit.page.dark.value = True
     assert all(before != after for before, after in zip(light, colours(), strict=True))
     visit.page.dark.value = False
     assert colours() == light
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_every_preset_is_shown_with_its_claim(visit: Visit, name: str) -> None:
+    visit.page.presets.value = "plane" if name != "plane" else "relu"
+    visit.page.presets.value = name
+    preset = PRESETS[name]
+    assert preset.look[:30].replace("'", "&#x27;") in visit.page.claim.object
+    assert visit.page.compared == preset.rules
+    assert visit.page.experiment == preset.experiment == visit.controls.experiment()
+    visit.until_state(State.IDLE)
+
+
+def test_a_link_opens_the_page_as_it_was(visit: Visit, wait_until: Callable[..., None]) -> None:
+    visit.page.presets.value = "two-outputs"
+    visit.page.list.pick("toggle:bp")
+    visit.controls.learning_rate.value = 0.1
+    visit.page.level.value = "batch"
+    other = Visit(wait_until, visit.page.address.query)
+    assert other.page.link_state() == visit.page.link_state()
+    assert other.controls.experiment() == visit.controls.experiment()
+    assert "changed since" in other.page.claim.object
+    other.close()
+    bad = Visit(wait_until, "network=%3Cscript%3E")
+    assert "&lt;script&gt;" in bad.page.status.object
+    assert "<script>" not in bad.page.status.object
+    bad.close()
 
 
 # --------------------------------------------------------------------------------------------- what is not allowed
@@ -229,7 +323,6 @@ def test_a_failed_run_says_why_and_another_one_goes(visit: Visit) -> None:
 
 def test_every_entry_of_the_tables_is_offered(visit: Visit) -> None:
     offered = {
-        "method": (METHODS, visit.controls.method),
         "activation": (ACTIVATIONS, visit.controls.activation),
         "optimizer": (OPTIMIZERS, visit.controls.optimizer),
         "data": (DATASETS, visit.controls.data),
@@ -238,7 +331,9 @@ def test_every_entry_of_the_tables_is_offered(visit: Visit) -> None:
         assert list(widget.options.values()) == list(table)
     fitting = [name for name in NETWORKS if LIMITS.fits(FIRST.replace(network=name))]
     assert "digits-conv" in fitting
-    assert list(visit.controls.network.options.values()) == [*fitting, OWN]
+    assert list(visit.controls.network.options.values()) == [LAYERED, *fitting, OWN]
+    assert set(METHODS) < set(rules())
+    assert all(f'data-pick="toggle:{name}"' in visit.page.list.html for name in rules())
     assert visit.controls.forward.kind.options == list(INITIALIZERS)
     assert visit.controls.feedback.kind.options == [name for name in INITIALIZERS if name != "zeros"]
 
@@ -254,27 +349,33 @@ def test_what_is_added_to_a_table_appears_by_itself(wait_until: Callable[..., No
         table.add(name, entry)  # type: ignore[attr-defined]
     try:
         visit = Visit(wait_until)
-        assert visit.controls.method.options["Mine"] == "mine"
+        assert {"mine", "mine-free"} <= set(visit.page.rules)
         assert visit.controls.activation.options["sine"] == "sine"
         assert "plain" in visit.controls.optimizer.options.values()
         assert "tiny" in visit.controls.network.options
-        visit.controls.method.value, visit.controls.network.value = "mine", "tiny"
+        visit.controls.network.value = "tiny"
+        visit.page.list.pick("draw:mine")
         visit.train()
         assert "Mine, one output: Theorem 2 holds" in visit.page.meaning.object
-        visit.page.close(None)
-        assert visit.page.trainer.join(30)
+        visit.close()
     finally:
         for table, name, _ in added:
             table.remove(name)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("method", list(METHODS))
 @pytest.mark.parametrize("outputs", [1, 2, 10])
-def test_every_method_trains_with_every_number_of_outputs(visit: Visit, method: str, outputs: int) -> None:
-    visit.controls.method.value, visit.controls.outputs.value = method, outputs
-    visit.page.speed.value = "max"
+def test_every_rule_trains_with_every_number_of_outputs(wait_until: Callable[..., None], outputs: int) -> None:
+    visit = Visit(wait_until, f"rules={','.join(rules())}&outputs={outputs}&speed=max")
     visit.train()
-    assert f"{outputs} output" in visit.page.net.object
+    assert f"{outputs} output" in visit.page.net.html
+    visit.close()
+
+
+def test_depth_and_width_make_the_network(visit: Visit) -> None:
+    visit.controls.depth.value, visit.controls.width.value = 3, 16
+    assert visit.page.experiment.network == "fc:16,16,16"
+    visit.controls.depth.value = 0
+    assert visit.page.experiment.network == "fc:"
 
 
 @pytest.mark.parametrize("network", ["digits-conv", "fc:", "fc:4,4,4,4,4,4,4,4"])
@@ -282,8 +383,8 @@ def test_every_shape_of_net_is_drawn(visit: Visit, network: str) -> None:
     visit.controls.own_network.value = network
     visit.controls.network.value = OWN
     visit.train()
-    hidden = visit.page.net.object.count("--layer")
-    assert hidden == {"digits-conv": 4, "fc:": 0}.get(network, 16)
+    hidden = visit.page.net.html.count('data-pick="layer:')
+    assert hidden == {"digits-conv": 2, "fc:": 0}.get(network, 8)
     if network == "fc:":
         assert "No hidden layer" in visit.page.meaning.object
 
@@ -300,7 +401,7 @@ def test_choices_follow_the_data_set(visit: Visit) -> None:
     visit.controls.outputs.value = 100
     visit.controls.data.value = "digits"
     assert visit.controls.outputs.value == 1
-    assert visit.page.experiment == FIRST.replace(outputs=1)
+    assert visit.page.experiment == FIRST
 
 
 def test_what_would_have_to_be_fetched_waits_for_start(visit: Visit) -> None:
@@ -316,8 +417,7 @@ def test_what_would_have_to_be_fetched_waits_for_start(visit: Visit) -> None:
 def test_help_comes_from_the_experiment(visit: Visit) -> None:
     for field in dataclasses.fields(Experiment):
         for widget in visit.controls.widgets.get(field.name, ())[:1]:
-            if field.name != "method":  # described below its buttons
-                assert field.metadata["help"][1:] in widget.description  # type: ignore[attr-defined]
+            assert field.metadata["help"][1:] in widget.description  # type: ignore[attr-defined]
 
 
 def test_the_global_generator_is_left_alone(visit: Visit) -> None:

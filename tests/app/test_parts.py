@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import json
 import math
 import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import parse_qsl
 
+import pandas as pd
 import pytest
 
-from app import diagram, words
+from app import diagram, link, takeaway, words
 from app.colours import DARK, LIGHT, Palette
-from app.history import Curve, History
+from app.details import TABS
+from app.history import Curve, History, Reader
 from app.limits import LIMITS, Limits
+from app.presets import PRESETS
+from app.rules import rules
 from app.style import PAGE
-from app.views import round_up
-from mdfa_core import METHODS, Experiment, MdfaError
+from app.views import round_up, spread
+from mdfa_core import METHODS, Experiment, MdfaError, Run
+from mdfa_core.errors import InvalidValue
 from mdfa_core.events import Agreement, Evaluated, Finished, Probed, Progress
 
 
@@ -33,7 +45,7 @@ def probed(unit: float | None = 1.0, batch: float | None = 0.9, undefined: float
 
 
 def test_a_curve_stays_bounded_and_keeps_its_ends() -> None:
-    curve = Curve(["y"], limit=50)
+    curve = Curve(limit=50)
     for number in range(10_000):
         curve.add(number, {"y": number})
         assert len(curve.rows) <= 50
@@ -46,17 +58,18 @@ def test_a_curve_stays_bounded_and_keeps_its_ends() -> None:
 
 
 def test_news_are_told_once_and_all_anew_after_thinning() -> None:
-    curve = Curve(["y"], limit=10)
+    curve = Curve(limit=10)
+    reader = Reader(curve, {"value": "y"})
     drawn: list[float] = []
     for number in range(300):
         curve.add(number, {"y": number})
-        anew, columns = curve.news()
+        anew, columns = reader.news()
         drawn = columns["x"] if anew else drawn + columns["x"]
         assert drawn == [row["x"] for row in curve.rows]
 
 
 def test_a_history_takes_what_events_say() -> None:
-    history = History("mDFA", layers=3, steps_per_epoch=3)
+    history = History("mDFA", steps_per_epoch=3)
     history.add(probed())
     history.add(Progress(step=3, epoch=1, loss=(0.5,), accuracy=(0.75,)))
     history.add(
@@ -68,11 +81,12 @@ def test_a_history_takes_what_events_say() -> None:
     assert history.end == 1.0
     assert history.probed.last is not None
     assert history.probed.last["unit0"] == 1.0
-    assert math.isnan(history.probed.last["unit2"]), "there is no third layer"
+    assert history.probed.last["ratio1"] == 1.0
+    assert history.probed.last["undefined_batch0"] == 0.0
+    assert "unit2" not in history.probed.last, "there is no third layer"
     assert math.isnan(history.probed.last["angle1"]), "an undefined angle is not drawn"
     assert history.evaluated.last is not None
     assert math.isnan(history.evaluated.last["validation"])
-    assert history.highest_loss() == 0.5
 
 
 @pytest.mark.parametrize(("value", "rounded"), [(5, 5), (5.1, 7.5), (0.11, 0.15), (76, 100), (1000, 1000)])
@@ -101,27 +115,33 @@ def test_percent_never_rounds_to_all_or_nothing(share: float | None, text: str) 
 
 def test_what_is_said_of_each_level() -> None:
     mdfa = Experiment()
-    unit, batch = words.meaning(mdfa, "unit", probed()), words.meaning(mdfa, "batch", probed())
+    unit, batch = (
+        words.meaning(METHODS["mdfa"], mdfa, "unit", probed()),
+        words.meaning(METHODS["mdfa"], mdfa, "batch", probed()),
+    )
     assert unit.measured == "100 % of the unit error signals have the true sign."
     assert "Theorem 2 holds" in unit.reason
     assert "mini-batch" not in unit.reason
     assert batch.measured == "90.0 % of the mini-batch updates have the true sign."
     assert "a mini-batch is a sum over examples" in batch.reason
-    convolution = words.meaning(mdfa.replace(network="digits-conv"), "example", probed())
+    convolution = words.meaning(METHODS["mdfa"], mdfa.replace(network="digits-conv"), "example", probed())
     assert "a convolution uses each weight at many places" in convolution.reason
-    assert "a convolution" not in words.meaning(mdfa, "example", probed()).reason
-    assert "sum" not in words.meaning(mdfa.replace(method="bp"), "batch", probed()).reason
-    assert "50 % is chance" in words.meaning(mdfa.replace(method="fa"), "unit", probed(0.5)).reason
-    assert "Theorem 5" in words.meaning(mdfa.replace(outputs=3), "unit", probed(0.6)).reason
+    assert "a convolution" not in words.meaning(METHODS["mdfa"], mdfa, "example", probed()).reason
+    assert "sum" not in words.meaning(METHODS["bp"], mdfa, "batch", probed()).reason
+    assert "50 % is chance" in words.meaning(METHODS["fa"], mdfa, "unit", probed(0.5)).reason
+    assert "Theorem 5" in words.meaning(METHODS["mdfa"], mdfa.replace(outputs=3), "unit", probed(0.6)).reason
     assert "are measured" not in unit.reason
     sampled = dataclasses.replace(probed(), units=32)
-    assert "32 units of each layer are measured" in words.meaning(mdfa, "unit", sampled).reason
+    assert "32 units of each layer are measured" in words.meaning(METHODS["mdfa"], mdfa, "unit", sampled).reason
 
 
 def test_what_is_undefined_is_said() -> None:
-    assert "12.5 % of a layer's are exactly 0" in words.meaning(Experiment(), "unit", probed(undefined=0.125)).measured
-    assert "no sign is defined" in words.meaning(Experiment(), "unit", probed(None)).measured
-    assert words.meaning(Experiment(), "unit", None).measured == "Not measured yet."
+    def measured(probe: Probed | None) -> str:
+        return words.meaning(METHODS["mdfa"], Experiment(), "unit", probe).measured
+
+    assert "12.5 % of a layer's are exactly 0" in measured(probed(undefined=0.125))
+    assert "no sign is defined" in measured(probed(None))
+    assert measured(None) == "Not measured yet."
 
 
 def test_every_state_has_its_words() -> None:
@@ -134,17 +154,30 @@ def test_the_outcome_names_the_test_accuracy() -> None:
         step=9, epoch=3, best_train_accuracy=(1.0,), best_validation_accuracy=(0.9,), best_validation_epoch=(2,),
         test_accuracy=(0.875,), diverged_at=(None,),
     )  # fmt: skip
-    assert words.outcome(finished) == (
-        "Test accuracy 87.5 %, with the weights after epoch 2, the best on the validation images."
+    assert words.outcomes({"mDFA": finished}) == (
+        "Accuracy on the test images, looked at only now: mDFA 87.5 % (weights of epoch 2)."
     )
+    assert words.outcomes({}) == ""
 
 
 @pytest.mark.parametrize("method", list(METHODS))
 @pytest.mark.parametrize("network", ["fc:", "fc:4", "fc:4,4,4", "conv:4/3+fc:8"])
 def test_every_net_can_be_drawn(method: str, network: str) -> None:
-    drawing = diagram.draw(Experiment(method=method, network=network), None, [])
+    drawing = diagram.draw(METHODS[method], Experiment(network=network), None, 0)
     assert drawing.startswith("<svg")
-    assert ("≥ 0" in drawing) == (method == "mdfa" and network != "fc:")
+    assert ('class="plus"' in drawing) == (method == "mdfa" and network != "fc:")
+    hidden = {"fc:": 0, "fc:4": 1, "fc:4,4,4": 3, "conv:4/3+fc:8": 2}[network]
+    assert drawing.count('data-pick="layer:') == hidden
+
+
+def test_a_layers_colour_says_its_agreement() -> None:
+    values, styles = diagram.shares([1.0, 0.5, None])
+    assert values == {"share0": "100 %", "share1": "50.0 %", "share2": "–"}
+    assert styles == {"layer0": "--good-share:100%;--known:1", "layer1": "--good-share:0%;--known:1"}
+
+
+def test_names_of_lines_keep_apart() -> None:
+    assert spread([0.0, 0.01, 0.99, 1.0], 0.1, 0.05, 0.95) == pytest.approx([0.05, 0.15, 0.85, 0.95])
 
 
 # ----------------------------------------------------------------------------------------------------------- limits
@@ -189,7 +222,7 @@ def test_lines_and_texts_stand_out_from_their_ground(palette: Palette) -> None:
         return (b + 0.05) / (a + 0.05)
 
     assert all(contrast(colour) >= 4.5 for colour in (palette.text, palette.muted))
-    assert all(contrast(colour) >= 3 for colour in (palette.train, palette.validation, *palette.layers))
+    assert all(contrast(colour) >= 3 for colour in (palette.train, palette.validation, *palette.layers, *palette.rules))
 
 
 def test_charts_and_style_sheet_have_the_same_colours() -> None:
@@ -199,4 +232,100 @@ def test_charts_and_style_sheet_have_the_same_colours() -> None:
         for name in ("train", "validation", "batch", "ghost"):
             assert named[name] == getattr(palette, name)
         assert [named[f"layer{number}"] for number in range(len(palette.layers))] == list(palette.layers)
+        assert [named[f"rule{number}"] for number in range(len(palette.rules))] == list(palette.rules)
         assert (named["card"], named["text"], named["muted"]) == (palette.surface, palette.text, palette.muted)
+
+
+# ------------------------------------------------------------------------------------------------------------- links
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_every_preset_is_a_link_and_within_the_limits(preset: str) -> None:
+    state = link.of_preset(preset)
+    assert link.read(link.write(state), tabs=tuple(TABS)) == (state, [])
+    LIMITS.check_all([rules()[name].experiment(state.settings) for name in state.rules])
+    assert set(state.rules) <= set(rules())
+    assert not PRESETS[preset].tab or PRESETS[preset].tab in TABS
+
+
+def test_a_link_holds_only_what_differs() -> None:
+    assert link.write(link.State()) == ""
+    settings = link.State().settings.replace(outputs=2, network="fc:8,8", forward_init="zeros", drop_last=False)
+    state = link.State(settings=settings, rules=("bp", "mdfa-free"), draw="bp", level="batch", speed="max", embed=True)
+    query = link.write(state)
+    assert set(dict(parse_qsl(query))) == {
+        "outputs", "network", "forward_init", "drop_last", "rules", "level", "speed", "embed",
+    }  # fmt: skip
+    assert link.read("?" + query) == (state, [])
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("outputs=nine", "the link's outputs is 'nine'"),
+        ("outputs=-1", "the outputs is -1"),
+        ("epochs=99999999", "the epochs is 99999999: this server allows at most"),
+        ("network=fc:99999,99999", "this server allows"),
+        ("network=../../etc/passwd", "unknown network"),
+        ("data=__import__('os')", "unknown data"),
+        ("rules=<script>", "unknown learning rule"),
+        ("draw=bp", "which is not compared"),
+        ("level=x", "unknown level"),
+        ("tab=x", "unknown tab"),
+        ("preset=x", "unknown preset"),
+        ("nonsense=1", "unknown part of the link"),
+        ("method=bp", "unknown part of the link"),
+        ("drop_last=maybe", "the link's drop_last"),
+        ("network=" + "f" * 300, "longer than 200 characters"),
+        ("&".join(f"a{n}=1" for n in range(60)), "too many parts"),
+    ],
+)
+def test_what_a_link_may_not_say_is_left_out_with_a_sentence(query: str, sentence: str) -> None:
+    state, complaints = link.read(query, tabs=tuple(TABS))
+    assert any(sentence in complaint for complaint in complaints)
+    LIMITS.check_all([rules()[name].experiment(state.settings) for name in state.rules])
+
+
+# --------------------------------------------------------------------------------------------------------- take away
+
+
+def test_curves_are_taken_away_whole() -> None:
+    history = History("mDFA", steps_per_epoch=3)
+    history.add(probed())
+    history.add(Progress(step=3, epoch=1, loss=(0.5,), accuracy=(0.75,)))
+    made = pd.read_csv(io.BytesIO(takeaway.csv({"mdfa": history})))
+    assert list(made.columns) == ["rule", "epoch", "quantity", "value"]
+    assert made.set_index("quantity").value["progress: loss"] == 0.5
+    assert made.set_index("quantity").value["probed: batch0"] == 0.9
+    pytest.importorskip("pyarrow", reason="needs pyarrow for Parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(io.BytesIO(takeaway.parquet({"mdfa": history}))), made)
+
+
+def test_the_python_code_runs_and_trains_every_rule() -> None:
+    chosen = [rules()[name] for name in ("bp", "mdfa-free")]
+    settings = Experiment(network="fc:4", epochs=1, seed=3)
+    code = takeaway.python(settings, chosen)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["bp", "mdfa-free"]
+
+
+def test_commands_are_quoted_and_name_what_the_notebook_cannot_take() -> None:
+    settings = Experiment(network="fc:4", batch_size=8, drop_last=False, epochs=1)
+    text = takeaway.commands(settings, [rules()["bp"], rules()["mdfa-free"]])
+    words_ = shlex.split(text.splitlines()[0])
+    assert words_[:4] == ["mdfa", "train", "--method", "bp"]
+    assert {"--no-drop-last", "--batch-size"} <= set(words_)
+    assert "no parameter for batch_size, drop_last" in text
+    assert "mDFA, W free is made in Python" in text
+    assert set(json.loads(takeaway.configuration(settings, [rules()["bp"]]))["experiments"]) == {"bp"}
+
+
+def test_a_checkpoint_goes_on_where_it_was(tmp_path: Path) -> None:
+    run = Run(Experiment(network="fc:4", epochs=1), device="cpu")
+    list(run.events(steps=2))
+    path = tmp_path / "run.pt"
+    path.write_bytes(takeaway.checkpoint(run))
+    assert Run.load(path, device="cpu").step == 2
+    with pytest.raises(InvalidValue, match="the page sends at most"):
+        takeaway.checkpoint(Run(Experiment(network="fc:1024,1024", epochs=1), device="cpu"))

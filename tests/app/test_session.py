@@ -8,18 +8,24 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from app import session
 from app.limits import Limits
-from app.session import SPEEDS, Facts, State, Status, Trainer, Update
+from app.messages import Answer, Facts, Position, Refused, State, Status, Update
+from app.pace import SPEEDS
+from app.rules import rules
+from app.session import Trainer
 from app.sharing import Memory, Places
-from mdfa_core import Experiment
+from mdfa_core import Experiment, Run, train
 from mdfa_core.data import DATASETS
 from mdfa_core.data.digits import Digits
 from mdfa_core.errors import DataError, InvalidValue
 from mdfa_core.events import Evaluated, Event, Finished, Probed, Progress, Started
+from mdfa_core.inspection import Snapshot, Wanted
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = Experiment(network="fc:8,8", batch_size=64, epochs=2000, learning_rate=0.01)
@@ -35,9 +41,16 @@ class Watched:
         self.trainer = Trainer(self._take, **shared)  # type: ignore[arg-type]
         self.trainer.set_speed(SPEEDS["max"])
 
+    def prepare(self, experiment: Experiment, *names: str, start: bool = False) -> int:
+        chosen = [rules()[name] for name in names or (experiment.method,)]
+        return self.trainer.prepare(experiment, chosen, start=start)
+
     def _take(self) -> None:
         with self._lock:
             self.updates.extend(self.trainer.take())
+
+    def run(self, lane: str) -> Run:
+        return self.trainer._nets[lane].run
 
     @property
     def states(self) -> list[State]:
@@ -47,8 +60,12 @@ class Watched:
     def message(self) -> str:
         return [update.what.message for update in self.updates if isinstance(update.what, Status)][-1]
 
-    def events(self, kind: type[Event], run: int | None = None) -> list[Event]:
-        return [u.what for u in list(self.updates) if isinstance(u.what, kind) and run in (None, u.run)]
+    def events(self, kind: type[Any], run: int | None = None, lane: str | None = None) -> list[Any]:
+        return [
+            u.what
+            for u in list(self.updates)
+            if isinstance(u.what, kind) and run in (None, u.run) and lane in (None, u.lane)
+        ]
 
     def until(self, state: State) -> None:
         self._wait_until(lambda: bool(self.states) and self.states[-1] is state, f"state {state}")
@@ -66,7 +83,7 @@ def watched(wait_until: Callable[..., None]) -> Iterator[Watched]:
 
 
 def test_prepares_without_training(watched: Watched) -> None:
-    number = watched.trainer.prepare(SMALL)
+    number = watched.prepare(SMALL)
     watched.until(State.IDLE)
     (facts,) = (update.what for update in watched.updates if isinstance(update.what, Facts))
     assert facts.class_names == ("2", "8")
@@ -79,7 +96,7 @@ def test_prepares_without_training(watched: Watched) -> None:
 
 
 def test_starts_pauses_goes_on_and_finishes(watched: Watched) -> None:
-    watched.trainer.prepare(SMALL.replace(epochs=300), start=True)
+    watched.prepare(SMALL.replace(epochs=300), start=True)
     watched.until(State.RUNNING)
     watched.trainer.pause()
     watched.until(State.PAUSED)
@@ -97,7 +114,7 @@ def test_starts_pauses_goes_on_and_finishes(watched: Watched) -> None:
 
 
 def test_steps_one_mini_batch(watched: Watched) -> None:
-    watched.trainer.prepare(SMALL)
+    watched.prepare(SMALL)
     for step in (1, 2, 3):
         watched.trainer.step()
         watched.at_rest()
@@ -107,7 +124,7 @@ def test_steps_one_mini_batch(watched: Watched) -> None:
 
 
 def test_stepping_to_the_end_finishes(watched: Watched) -> None:
-    watched.trainer.prepare(SMALL.replace(epochs=1))
+    watched.prepare(SMALL.replace(epochs=1))
     watched.trainer.step(3)
     watched.until(State.FINISHED)
     assert len(watched.events(Finished)) == 1
@@ -116,7 +133,7 @@ def test_stepping_to_the_end_finishes(watched: Watched) -> None:
 def test_a_new_run_replaces_the_old_one_and_repeats_it(watched: Watched) -> None:
     runs = []
     for _ in range(2):
-        runs.append(watched.trainer.prepare(SMALL))
+        runs.append(watched.prepare(SMALL))
         watched.trainer.step(5)
         watched.at_rest()
     first, second = ([dataclasses.astuple(e) for e in watched.events(Progress, run)] for run in runs)
@@ -125,16 +142,16 @@ def test_a_new_run_replaces_the_old_one_and_repeats_it(watched: Watched) -> None
 
 
 def test_nothing_of_an_old_run_is_told_after_the_new_one_was_asked_for(watched: Watched) -> None:
-    watched.trainer.prepare(SMALL, start=True)
+    watched.prepare(SMALL, start=True)
     watched.until(State.RUNNING)
-    number = watched.trainer.prepare(SMALL.replace(method="fa"), start=True)
+    number = watched.prepare(SMALL.replace(method="fa"), start=True)
     watched._wait_until(lambda: bool(watched.events(Progress, number)), "progress of the new run")
     runs = [update.run for update in watched.updates]
     assert set(runs[runs.index(number) :]) == {number}
 
 
 def test_pausing_what_has_not_begun_leaves_it_ready(watched: Watched) -> None:
-    watched.trainer.prepare(SMALL, start=True)
+    watched.prepare(SMALL, start=True)
     watched.trainer.pause()
     watched.at_rest()
     assert watched.states[-1] in (State.IDLE, State.PAUSED)
@@ -143,15 +160,14 @@ def test_pausing_what_has_not_begun_leaves_it_ready(watched: Watched) -> None:
 def test_learning_rate_changes_as_it_runs(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
     monkeypatch.setattr(session.Run, "set_learning_rate", lambda run, rate: rates.append(rate))
-    watched.trainer.prepare(SMALL)
+    watched.prepare(SMALL)
     watched.trainer.step(2)
     watched.at_rest()
-    run = watched.trainer._run
-    assert run is not None
+    run = watched.run("mdfa")
     watched.trainer.set_learning_rate(0.5)
     watched.trainer.step()
     watched.at_rest()
-    assert watched.trainer._run is run
+    assert watched.run("mdfa") is run
     assert rates == [0.5]
     assert run.step == 3
     with pytest.raises(InvalidValue, match="learning rate"):
@@ -160,7 +176,7 @@ def test_learning_rate_changes_as_it_runs(watched: Watched, monkeypatch: pytest.
 
 def test_speed_bounds_the_steps_and_changes_as_it_runs(watched: Watched) -> None:
     watched.trainer.set_speed(SPEEDS["slow"])
-    watched.trainer.prepare(SMALL.replace(epochs=100), start=True)
+    watched.prepare(SMALL.replace(epochs=100), start=True)
     watched._wait_until(lambda: len(watched.events(Progress)) >= 3, "three mini-batches")
     slow = watched.events(Progress)
     assert [event.step for event in slow][:3] == [1, 2, 3], "slow shows every mini-batch"
@@ -171,17 +187,17 @@ def test_speed_bounds_the_steps_and_changes_as_it_runs(watched: Watched) -> None
 
 def test_divergence_is_a_state_of_its_own(watched: Watched) -> None:
     huge = SMALL.replace(activation="relu", forward_init="normal:10", learning_rate=1e30, method="bp")
-    watched.trainer.prepare(huge, start=True)
+    watched.prepare(huge, start=True)
     watched.until(State.DIVERGED)
     watched.at_rest()
 
 
 def test_an_error_becomes_a_failed_state_with_its_sentence(watched: Watched) -> None:
-    watched.trainer.prepare(SMALL.replace(batch_size=500), start=True)
+    watched.prepare(SMALL.replace(batch_size=500), start=True)
     watched.until(State.FAILED)
     assert "the batch size is 500, but a task has only" in watched.message
     watched.at_rest()
-    watched.trainer.prepare(SMALL)  # and the session lives on
+    watched.prepare(SMALL)  # and the session lives on
     watched.until(State.IDLE)
 
 
@@ -190,7 +206,7 @@ def test_an_unexpected_error_becomes_a_failed_state(watched: Watched, monkeypatc
         raise ZeroDivisionError
 
     monkeypatch.setattr(session, "Run", broken)
-    watched.trainer.prepare(SMALL, start=True)
+    watched.prepare(SMALL, start=True)
     watched.until(State.FAILED)
     assert "ZeroDivisionError" in watched.message
     assert watched.trainer._memory.taken == 0
@@ -199,7 +215,7 @@ def test_an_unexpected_error_becomes_a_failed_state(watched: Watched, monkeypatc
 
 def test_closing_ends_the_thread_and_gives_everything_back(watched: Watched, trainers: Callable[[], int]) -> None:
     before = trainers()
-    watched.trainer.prepare(SMALL, start=True)
+    watched.prepare(SMALL, start=True)
     watched.until(State.RUNNING)
     assert trainers() == before + 1
     assert watched.trainer._memory.taken > 0
@@ -213,10 +229,11 @@ def test_closing_ends_the_thread_and_gives_everything_back(watched: Watched, tra
 
 def test_an_interpreter_that_ends_while_training_ends_cleanly() -> None:
     program = (
-        "import time; from app.session import SPEEDS, Trainer; from mdfa_core import Experiment\n"
+        "import time; from app.pace import SPEEDS; from app.rules import rules; from app.session import Trainer\n"
+        "from mdfa_core import Experiment\n"
         "trainer = Trainer(lambda: trainer.take()); trainer.set_speed(SPEEDS['max'])\n"
-        "trainer.prepare(Experiment(epochs=2000), start=True)\n"
-        "while trainer._run is None or trainer._run.step < 5: time.sleep(0.01)\n"
+        "trainer.prepare(Experiment(epochs=2000), [rules()['mdfa']], start=True)\n"
+        "while not trainer._nets or trainer._nets['mdfa'].run.step < 5: time.sleep(0.01)\n"
     )
     outcome = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert (outcome.returncode, outcome.stderr) == (0, "")
@@ -226,7 +243,7 @@ def test_closing_wakes_a_slow_thread_and_one_whose_page_takes_nothing(trainers: 
     before = trainers()
     trainer = Trainer(lambda: None, places=Places(1), memory=Memory(2**30))
     trainer.set_speed(SPEEDS["max"])
-    trainer.prepare(SMALL, start=True)
+    trainer.prepare(SMALL, [rules()["mdfa"]], start=True)
     trainer.close()
     assert trainer.join(30)
     assert trainers() == before
@@ -236,12 +253,12 @@ def test_who_finds_no_place_is_queued_and_served_in_order(wait_until: Callable[.
     places = Places(1)
     first, second, third = (Watched(wait_until, places=places, memory=Memory(2**30)) for _ in range(3))
     try:
-        first.trainer.prepare(SMALL, start=True)
+        first.prepare(SMALL, start=True)
         first.until(State.RUNNING)
-        second.trainer.prepare(SMALL, start=True)
+        second.prepare(SMALL, start=True)
         second.until(State.QUEUED)
         assert "You are next" in second.message
-        third.trainer.prepare(SMALL, start=True)
+        third.prepare(SMALL, start=True)
         third.until(State.QUEUED)
         assert "1 before you" in third.message
         second.trainer.pause()
@@ -262,7 +279,7 @@ def test_a_long_turn_ends_when_others_wait(wait_until: Callable[..., None]) -> N
     both = [Watched(wait_until, places=places, memory=Memory(2**30), limits=limits) for _ in range(2)]
     try:
         for one in both:
-            one.trainer.prepare(SMALL, start=True)
+            one.prepare(SMALL, start=True)
         for one in both:
             wait_until(lambda one=one: one.states.count(State.RUNNING) >= 2, "a second turn")
     finally:
@@ -274,7 +291,7 @@ def test_a_long_turn_ends_when_others_wait(wait_until: Callable[..., None]) -> N
 def test_memory_that_others_hold_is_refused(wait_until: Callable[..., None]) -> None:
     memory = Memory(10)
     watched = Watched(wait_until, places=Places(1), memory=memory)
-    watched.trainer.prepare(SMALL)
+    watched.prepare(SMALL)
     watched.until(State.FAILED)
     assert "memory" in watched.message
     assert memory.taken == 0
@@ -292,7 +309,7 @@ def test_nothing_is_fetched_before_start(watched: Watched, monkeypatch: pytest.M
     DATASETS.add("remote", remote)
     try:
         assert "Remote digits is not on this server yet" in str(session.absent("remote"))
-        watched.trainer.prepare(SMALL.replace(data="remote"))
+        watched.prepare(SMALL.replace(data="remote"))
         watched.until(State.IDLE)
         assert "Remote digits is not on this server yet" in watched.message
         watched.at_rest()
@@ -304,3 +321,137 @@ def test_nothing_is_fetched_before_start(watched: Watched, monkeypatch: pytest.M
         assert "there is no way to fetch it here" in watched.message
     finally:
         DATASETS.remove("remote")
+
+
+# ------------------------------------------------------------------------------------------------ several rules at once
+
+
+def test_rules_are_compared_on_the_same_mini_batches_in_lockstep(watched: Watched) -> None:
+    names = ("bp", "fa", "dfa", "mdfa", "mdfa-free")
+    watched.prepare(SMALL.replace(epochs=3), *names, start=True)
+    watched.until(State.FINISHED)
+    for name in names:
+        alone = [e for e in train(rules()[name].experiment(SMALL.replace(epochs=3)), device="cpu")]
+        told = watched.events(Evaluated, lane=name)
+        assert [e.epoch for e in told] == [1, 2, 3]
+        if name != "mdfa-free":
+            assert told == [e for e in alone if isinstance(e, Evaluated)], (
+                "a net in a comparison learns as it does alone"
+            )
+    order = [u.lane for u in watched.updates if isinstance(u.what, Evaluated)]
+    assert order == list(names) * 3, "no net is ahead of another by an epoch"
+    probes = [[e.step for e in watched.events(Probed, lane=name)] for name in names]
+    assert probes == [probes[0]] * len(names), "all are measured on the same mini-batches"
+
+
+def test_a_step_is_a_step_of_every_net(watched: Watched) -> None:
+    watched.prepare(SMALL, "bp", "mdfa")
+    for count, end in ((1, 1), (10, 11), (3, 14)):
+        watched.trainer.step(count)
+        watched.at_rest()
+        assert [watched.run(name).step for name in ("bp", "mdfa")] == [end, end]
+        assert watched.events(Position)[-1].step == end
+
+
+def test_a_rule_that_comes_later_catches_up_and_one_that_goes_gives_its_memory_back(watched: Watched) -> None:
+    watched.prepare(SMALL, "bp", "mdfa")
+    watched.trainer.step(20)
+    watched.at_rest()
+    taken = watched.trainer._memory.taken
+    bp = watched.run("bp")
+    watched.trainer.set_rules([rules()["bp"], rules()["fa"]])
+    watched.at_rest()
+    assert watched.run("bp") is bp
+    assert bp.step == watched.run("fa").step == 20
+    assert set(watched.trainer._nets) == {"bp", "fa"}
+    assert 0 < watched.trainer._memory.taken <= 1.5 * taken
+    assert watched.states[-1] is State.PAUSED
+    alone = Run(SMALL.replace(method="fa"), device="cpu")
+    list(alone.events(steps=20))
+    assert all(map(torch.equal, alone.learner.parameters.tensors(), watched.run("fa").learner.parameters.tensors()))
+
+
+def test_the_free_rule_starts_from_the_weights_of_an_unconstrained_one(watched: Watched) -> None:
+    watched.prepare(SMALL, "dfa", "mdfa-free", "mdfa")
+    watched.at_rest()
+    free, dfa, mono = (watched.run(name).learner for name in ("mdfa-free", "dfa", "mdfa"))
+    assert all(map(torch.equal, free.parameters.weights, dfa.parameters.weights))
+    assert all(map(torch.equal, free.feedback, mono.feedback))
+
+
+def test_a_net_goes_on_by_another_rule_with_its_weights(watched: Watched) -> None:
+    watched.prepare(SMALL, "mdfa", "fa")
+    watched.trainer.step(5)
+    watched.at_rest()
+    before = watched.run("mdfa").learner.parameters.clone()
+    watched.trainer.switch("mdfa", rules()["fa"])
+    watched.at_rest()
+    run = watched.run("mdfa")
+    assert run.learner.method is rules()["fa"].method
+    assert all(map(torch.equal, run.learner.parameters.tensors(), before.tensors()))
+    assert run.step == 5
+    watched.trainer.step(5)
+    watched.at_rest()
+    assert run.step == 10
+
+
+def test_a_question_is_answered_between_two_mini_batches(watched: Watched) -> None:
+    answers: list[int] = []
+
+    def refuse(run: Run) -> None:
+        raise InvalidValue("there is no such thing: ask for another")
+
+    watched.prepare(SMALL, start=True)
+    watched.until(State.RUNNING)
+    watched.trainer.ask("mdfa", lambda run: run.step, answers.append)
+    watched.trainer.ask("nobody", lambda run: run.step, answers.append)
+    watched.trainer.ask("mdfa", refuse, answers.append)
+    watched._wait_until(lambda: bool(watched.events(Refused)), "the refusal")
+    (answer,) = watched.events(Answer)
+    assert answer.tell == answers.append
+    assert answer.value >= 0
+    assert watched.events(Refused) == [Refused("there is no such thing: ask for another")]
+    assert watched.states[-1] is State.RUNNING
+
+
+def test_snapshots_are_handed_over_at_once_as_it_runs_and_no_more(watched: Watched) -> None:
+    watched.prepare(SMALL)
+    watched.trainer.look("mdfa", Wanted(weights=True))
+    watched.at_rest()
+    (first,) = watched.events(Snapshot)
+    assert first.step == 0
+    assert first.histograms is not None
+    watched.trainer.step(5)
+    watched.at_rest()
+    assert watched.events(Snapshot)[-1].step == 5
+    watched.trainer.look("mdfa", Wanted(example=10**9))
+    watched.at_rest()
+    (refused,) = watched.events(Refused)
+    assert "training image" in refused.sentence
+    watched.trainer.look("mdfa", None)
+    count = len(watched.events(Snapshot))
+    watched.trainer.step(5)
+    watched.at_rest()
+    assert len(watched.events(Snapshot)) == count
+
+
+def test_one_net_that_diverges_leaves_the_others_alone(watched: Watched) -> None:
+    wild = SMALL.replace(activation="relu", forward_init="normal:10", learning_rate=1e30, epochs=2)
+    calm = SMALL.replace(activation="relu", forward_init="zeros", learning_rate=1e-3, epochs=2)
+    watched.prepare(wild, "bp", "mdfa", start=True)
+    watched.until(State.DIVERGED)
+    watched.prepare(calm, "bp", start=True)
+    watched.until(State.FINISHED)
+
+
+def test_a_comparison_of_nothing_or_too_much_is_refused(wait_until: Callable[..., None]) -> None:
+    watched = Watched(wait_until, places=Places(1), memory=Memory(2**30), limits=Limits(run_bytes=2**20))
+    with pytest.raises(InvalidValue, match="no learning rule is chosen"):
+        watched.trainer.prepare(SMALL, [])
+    wide = SMALL.replace(network="fc:100")
+    watched.prepare(wide, "bp")
+    watched.at_rest()
+    with pytest.raises(InvalidValue, match="these 5 nets would need about"):
+        watched.trainer.set_rules(list(rules().values()))
+    watched.trainer.close()
+    assert watched.trainer.join(30)
