@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import gc
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,7 +38,8 @@ def record(function: Callable[[], Any], *, limit: int = 100_000) -> BranchTrace:
     loop's end. It is taken if the interpreter next executes its target. Its address is its place, in instructions of
     two bytes, when the code objects lie one behind the other in the order of their first call; so a trace depends on
     the program, its input and Python's version, and on nothing else. What C code decides is not seen, nor are
-    jumps interrupted by an exception. Outcomes stand in the order in which they became known.
+    jumps interrupted by an exception. Outcomes stand in the order in which they became known. Garbage is not collected
+    meanwhile.
 
     Args:
         function: what to run, in this thread; its result is dropped.
@@ -84,12 +86,15 @@ def record(function: Callable[[], Any], *, limit: int = 100_000) -> BranchTrace:
         return executes
 
     own = sys._getframe()
-    before = sys.gettrace()
+    before, collecting = sys.gettrace(), gc.isenabled()
+    gc.disable()  # a collection calls other programs' finalizers, in this thread, at moments of its own
     sys.settrace(called)
     try:
         function()
     finally:
         sys.settrace(before)
+        if collecting:
+            gc.enable()
     return BranchTrace(tuple(pcs[:limit]), tuple(taken[:limit]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from types import FrameType
 
@@ -98,6 +99,28 @@ def test_the_tracer_comes_back_after_an_error() -> None:
     finally:
         sys.settrace(before)
     assert after is earlier
+
+
+def test_other_programs_finalizers_are_not_recorded() -> None:
+    class Circle:
+        def __init__(self) -> None:
+            self.own = self
+
+        def __del__(self) -> None:
+            for _ in range(50):
+                pass
+
+    def program() -> None:
+        kept = [[] for _ in range(5000)]  # enough for a collection, were there one
+        assert kept
+
+    gc.collect()
+    alone = record(program)
+    circles = [Circle() for _ in range(100)]
+    del circles
+
+    assert record(program) == alone
+    assert gc.isenabled()
 
 
 def test_a_limit_below_one_is_refused() -> None:
