@@ -354,23 +354,23 @@ LONG = Experiment(network="fc:8", epochs=1500, learning_rate=0.001)
 def _interrupted(*options: str) -> Done:
     """A long run that gets Ctrl-C when it has said three things."""
     arguments = ["--network", LONG.network, "--epochs", str(LONG.epochs), "--learning-rate", str(LONG.learning_rate)]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [PROGRAM, "train", *arguments, "--device", "cpu", "--json", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=_environment(),
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        first = "".join(process.stdout.readline() for _ in range(3))
-        process.send_signal(signal.SIGINT)
-        # Not communicate: it would leave out what readline has read ahead.
-        out, err = process.stdout.read(), process.stderr.read()
-        process.wait(60)
-    finally:
-        process.kill()
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            first = "".join(process.stdout.readline() for _ in range(3))
+            process.send_signal(signal.SIGINT)
+            # Not communicate: it would leave out what readline has read ahead.
+            out, err = process.stdout.read(), process.stderr.read()
+            process.wait(60)
+        finally:
+            process.kill()
     return Done(process.returncode, first + out, err)
 
 
