@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -69,6 +69,10 @@ class Report:
     largest: pd.DataFrame
     claims: tuple[Judged, ...]
     tally: Mapping[Outcome, int]
+    checks: Mapping[Outcome, int]
+    """The checks behind the claims, each counted once however many claims rest on it."""
+    printed_checks: Mapping[Outcome, int]
+    """The same checks on the paper's own figures."""
     searches: pd.DataFrame
     studies: tuple[tuple[Cell, Study, pd.DataFrame], ...]
     settings: pd.DataFrame
@@ -90,6 +94,8 @@ def report(found: Sequence[Result]) -> Report:
         largest=_largest(found),
         claims=judged,
         tally={outcome: sum(one.here.outcome is outcome for one in judged) for outcome in Outcome},
+        checks=_checks(one.here for one in judged if one.same_as is None),
+        printed_checks=_checks(one.published for one in judged if one.same_as is None),
         searches=_searches(found),
         studies=studies,
         settings=_settings(found),
@@ -202,6 +208,11 @@ def _judged(found: Sequence[Result]) -> tuple[Judged, ...]:
             )
         )
     return tuple(judged)
+
+
+def _checks(verdicts: Iterable[Verdict]) -> dict[Outcome, int]:
+    counts = Counter(finding.outcome for verdict in verdicts for finding in verdict.findings)
+    return {outcome: counts[outcome] for outcome in Outcome}
 
 
 def _largest(found: Sequence[Result]) -> pd.DataFrame:

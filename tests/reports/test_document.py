@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,10 +10,10 @@ import pytest
 
 from mdfa_core import reports
 from mdfa_core.errors import InvalidValue
-from mdfa_core.paper.claims import CLAIMS
+from mdfa_core.paper.claims import CLAIMS, judge
 from mdfa_core.paper.published import CELLS
 from mdfa_core.reports.document import report, spoken
-from mdfa_core.reports.results import Result, results
+from mdfa_core.reports.results import Result, evidence, results
 from mdfa_core.store import Store
 from tests.reports.made_up import PROVENANCE, fill
 
@@ -104,6 +105,18 @@ def test_markdown_says_the_same_numbers(found: tuple[Result, ...], read: Reader)
                 assert finding.numbers in plain
     assert "{{" not in text
     assert "\n\n\n\n" not in text
+
+
+def test_every_check_is_counted_once(found: tuple[Result, ...]) -> None:
+    told, text = report(found), reports.markdown(found)
+    rested_on = {id(claim.checks): claim for claim in CLAIMS.values()}
+    ours = judge(evidence(found))
+    names = [name for name, claim in CLAIMS.items() if rested_on.pop(id(claim.checks), None)]
+
+    assert sum(told.checks.values()) == sum(told.printed_checks.values()) == sum(len(ours[n].findings) for n in names)
+    for outcome, number in told.checks.items():
+        assert number == sum(finding.outcome is outcome for name in names for finding in ours[name].findings)
+        assert re.search(rf"of these, [^(]*\b{number} {outcome.value}\b", text)
 
 
 def test_claims_on_the_same_checks_are_told_once(found: tuple[Result, ...]) -> None:
