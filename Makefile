@@ -16,7 +16,7 @@ SCREEN := $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname -s)))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help app lab bench reproduce test lint types imports pytest constraints clean distclean free-port
+.PHONY: help app lab bench reproduce test lint types imports pytest slow constraints clean distclean free-port
 
 help: ## List the commands
 	@echo "Usage: make COMMAND"
@@ -39,7 +39,7 @@ bench: $(VENV)/.bench ## Measure this project beside torch.nn (two minutes); BEN
 reproduce: $(VENV)/.notebooks ## Run every table of the paper at toy size, end to end; REPRODUCE_ARGS='--profile quick --data-dir data' for real
 	@$(BIN)/mdfa reproduce $(REPRODUCE_ARGS)
 
-test: lint types imports pytest ## Run everything below: linters, types, import rules and tests
+test: lint types imports pytest ## Run linters, types, import rules and the tests that are not slow (under ten minutes)
 
 lint: $(VENV)/.dev ## Check style and formatting (ruff)
 	$(BIN)/ruff check .
@@ -51,8 +51,11 @@ types: $(VENV)/.dev ## Check the types (mypy)
 imports: $(VENV)/.dev ## Check that imports go downward only (import-linter)
 	$(BIN)/lint-imports --no-cache
 
-pytest: $(VENV)/.dev ## Run the tests, a process a core; PYTEST_ARGS chooses some of them
-	$(BIN)/python -m pytest -n logical --dist loadfile $(PYTEST_ARGS)
+pytest: $(VENV)/.dev ## Run the tests that are not slow, a process a core; PYTEST_ARGS chooses some of them
+	$(BIN)/python -m pytest -n logical --dist loadfile -m "not slow" $(PYTEST_ARGS)
+
+slow: $(VENV)/.dev ## Run the slow tests: every notebook, JupyterLab, clusters that break, presets that learn
+	$(BIN)/python -m pytest -n logical --dist loadgroup -m slow $(PYTEST_ARGS)
 
 constraints: ## Pin the tested set again after pyproject.toml changed (needs uv; UPGRADE=--upgrade takes new versions)
 	@command -v uv >/dev/null 2>&1 || { \
