@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from app.messages import State
 from mdfa_core import ACTIVATIONS, Experiment
 from mdfa_core.events import Agreement, Finished, Probed
-from mdfa_core.methods import Chain, Method, sign_guarantee
+from mdfa_core.methods import Method, sign_guarantee
 from mdfa_core.networks import Conv, parse_architecture
 from mdfa_core.probes import LEVELS
 
@@ -88,7 +88,7 @@ def meaning(method: Method, experiment: Experiment, level: str, probe: Probed | 
     activation = ACTIVATIONS[experiment.activation]
     guarantee = sign_guarantee(method, activation, experiment.outputs)
     hidden = parse_architecture(experiment.network).hidden
-    exact = isinstance(method.transport, Chain) and not method.transport.fixed
+    exact = method.transport.exact
     reasons = [guarantee.reason]
     agreement: Agreement | None = getattr(probe, level) if probe else None
     overall = agreement.overall[0] if agreement else None

@@ -20,7 +20,7 @@ from torch.nn import functional
 from mdfa_core import kernels, losses, probes
 from mdfa_core.data.plane import SHAPE
 from mdfa_core.errors import InvalidValue
-from mdfa_core.methods import Signals
+from mdfa_core.methods import Moment, Signals
 from mdfa_core.networks import DenseLayer, Parameters, Trace
 from mdfa_core.training import Run
 
@@ -314,7 +314,7 @@ def histograms(run: Run, replica: int = 0) -> tuple[LayerHistograms, ...]:
     found = []
     for number, layer in enumerate(run.network.layers):
         weight = look.parameters.weights[number]
-        x, delta = look.trace.inputs[number], look.delivered.deltas[number]
+        delta, x = look.delivered.factors(number, look.trace)
         chosen = _spread(weight.shape[1], max(1, _VALUES * weight.shape[1] // weight.numel()))
         index = torch.from_numpy(chosen).to(weight.device)
         sampled = len(chosen) < weight.shape[1]
@@ -440,8 +440,10 @@ class _Look:
         feedback = [kernels.replica(b, replica) for b in learner.feedback]
         self.trace: Trace = network.forward(self.parameters, inputs)
         error = losses.output_error(self.trace.logits_RNC, labels)
-        transport = learner.method.transport
-        self.delivered: Signals = transport.signals(network, self.parameters, feedback, self.trace, error)
+        moment = Moment(labels, learner.descent.step, learner.seeds[replica : replica + 1])
+        self.delivered: Signals = learner.method.transport.signals(
+            network, self.parameters, feedback, self.trace, error, moment
+        )
         self._network, self._error = network, error
 
     @functools.cached_property

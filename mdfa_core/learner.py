@@ -14,9 +14,10 @@ from torch import Tensor
 
 from mdfa_core import kernels, losses, probes
 from mdfa_core.errors import GeometryError, InvalidValue
-from mdfa_core.methods import Method, Signals
+from mdfa_core.methods import Method
 from mdfa_core.networks import Network, Parameters, Trace
 from mdfa_core.optimizers import Descent, Optimizer
+from mdfa_core.transports import Moment, Signals
 
 TOGETHER = 1 << 23  # numbers of a stack's weights up to which advancing all replicas in common calls is tried
 
@@ -56,9 +57,17 @@ class Batch:
 
     @functools.cached_property
     def signals(self) -> Signals:
-        """Every layer's error as the method delivers it to all replicas."""
+        """What the method delivers to all replicas."""
         signals = [signals for _, signals in self.replicas]
-        return Signals(lambda: _joined([s.errors for s in signals]), _joined([s.deltas for s in signals]))
+        if len(signals) == 1:
+            return signals[0]
+        products = [s.products for s in signals if s.products is not None]
+        return Signals(
+            lambda: _joined([s.errors for s in signals]),
+            _joined([s.deltas for s in signals]),
+            products=[(delta, h) for delta, h in map(_joined, zip(*products, strict=True))] if products else None,
+            feedback=lambda: _joined([s.feedback for s in signals]),
+        )
 
 
 class Learner:
@@ -73,14 +82,15 @@ class Learner:
         method: where error signals come from, and what the weights are held to.
         optimizer: how updates are applied.
         parameters: initial weights and biases of R replicas; the learner changes them in place.
-        feedback: one tensor per hidden layer of R replicas, or none where the method needs none; never changed.
+        feedback: what the method's transport asks for, of R replicas; changed, in place, only where it learns.
         learning_rates: one per replica.
-        l2: one penalty per replica, 0 if left out.
+        l2: one penalty per replica, 0 if left out; feedback that learns has it, too.
         floor: lower bound of constrained weights.
+        seeds: one per replica, for methods that draw something at every step; 0 if left out.
 
     Raises:
         GeometryError: the feedback has other shapes than the method needs.
-        InvalidValue: there is not one rate (or penalty) a replica.
+        InvalidValue: there is not one rate (or penalty, or seed) a replica.
     """
 
     def __init__(
@@ -94,22 +104,25 @@ class Learner:
         learning_rates: Sequence[float],
         l2: Sequence[float] | None = None,
         floor: float = 1e-6,
+        seeds: Sequence[int] | None = None,
     ) -> None:
         self.network, self.method = network, method
         self.parameters, self.feedback = parameters, tuple(feedback)
         self.floor = floor
         rates = [float(rate) for rate in learning_rates]
         penalties = [0.0] * self.replicas if l2 is None else [float(penalty) for penalty in l2]
+        self.seeds = (0,) * self.replicas if seeds is None else tuple(int(seed) for seed in seeds)
         needed = [item.shape for item in method.transport.feedback(network)]
         if [tuple(b.shape) for b in self.feedback] != [(self.replicas, *shape) for shape in needed]:
             raise GeometryError(
                 f"{method.title} needs feedback of the shapes {needed} for each of {self.replicas} replicas, but got "
                 f"{[tuple(b.shape) for b in self.feedback]}: make it with Method.initial_feedback or feedback_from"
             )
-        for name, values in (("learning rates", rates), ("l2 penalties", penalties)):
+        for name, values in (("learning rates", rates), ("l2 penalties", penalties), ("seeds", self.seeds)):
             if len(values) != self.replicas:
                 raise InvalidValue(f"{len(values)} {name} were given for {self.replicas} replicas: give one each")
-        self.descent = Descent(optimizer, parameters, rates, penalties)
+        learned = self.feedback if method.transport.learns_feedback else ()
+        self.descent = Descent(optimizer, (*parameters.tensors(), *learned), rates, penalties)
         self._floors = [floor if method.constraint.covers(n) else None for n in range(len(network.layers))]
         self._together: dict[tuple[int, ...], bool] = {}
         method.constraint.project_(parameters, floor)
@@ -126,23 +139,29 @@ class Learner:
             inputs: images as `Network.inputs_from` makes them, [R or 1, N, …].
             labels_RN: int64 labels, [R or 1, N].
         """
+        moment = Moment(labels_RN, self.descent.step, self.seeds)
         if self.together(inputs, labels_RN):
-            return Batch([self._observed(self.parameters, self.feedback, kernels.aligned(inputs), labels_RN)])
-        return Batch([self._observed_alone(r, inputs, labels_RN) for r in range(self.replicas)])
+            return Batch([self._observed(self.parameters, self.feedback, kernels.aligned(inputs), moment)])
+        return Batch([self._observed_alone(r, inputs, moment) for r in range(self.replicas)])
+
+    def understood(self, trace: Trace, labels_RN: Tensor) -> Batch:
+        """`observe` from a forward pass that was made already."""
+        moment = Moment(labels_RN, self.descent.step, self.seeds)
+        return Batch([self._understood(self.parameters, self.feedback, trace, moment)])
 
     def updates(self, batch: Batch) -> Parameters:
         """What the method puts in place of the mean gradient ∂L/∂θ, shaped like the parameters (BP: the gradient)."""
-        parts = [self.network.updates(trace, signals.deltas) for trace, signals in batch.replicas]
+        parts = [signals.updates(self.network, trace) for trace, signals in batch.replicas]
         return Parameters(_joined([part.weights for part in parts]), _joined([part.biases for part in parts]))
 
     def learn(self, batch: Batch) -> None:
         """Apply the batch's updates and hold the constrained weights to their set, in place."""
         self.descent.step += 1
         if len(batch.replicas) == 1:
-            self._learned(self.descent, self.parameters, *batch.replicas[0])
+            self._learned(self.descent, self.parameters, self.feedback, *batch.replicas[0])
             return
-        for r, (trace, signals) in enumerate(batch.replicas):
-            self._learned(self.descent.replica(r), self.parameters.replica(r), trace, signals)
+        for r, part in enumerate(batch.replicas):
+            self._learned_alone(r, *part)
 
     def step(self, inputs: Tensor, labels_RN: Tensor) -> Batch:
         """`observe` and `learn`; replicas that take turns do both in one turn, while their weights are in the cache."""
@@ -150,11 +169,12 @@ class Learner:
             batch = self.observe(inputs, labels_RN)
             self.learn(batch)
             return batch
+        moment = Moment(labels_RN, self.descent.step, self.seeds)
         self.descent.step += 1
         parts = []
         for r in range(self.replicas):
-            parts.append(self._observed_alone(r, inputs, labels_RN))
-            self._learned(self.descent.replica(r), self.parameters.replica(r), *parts[-1])
+            parts.append(self._observed_alone(r, inputs, moment))
+            self._learned_alone(r, *parts[-1])
         return Batch(parts)
 
     def score(self, batch: Batch, labels_RN: Tensor) -> Score:
@@ -209,46 +229,63 @@ class Learner:
     def _same_bits(self, kind: tuple[int, ...], inputs: Tensor, labels_RN: Tensor) -> bool:
         """Whether a step in common calls gives every replica the bits of its own step: tried on copies."""
         results = []
+        learns = self.method.transport.learns_feedback
         for together in (True, False):
             trial = Learner(
                 self.network,
                 self.method,
                 self.descent.optimizer,
                 self.parameters.clone(),
-                self.feedback,
+                [kernels.stack(list(b)) for b in self.feedback] if learns else self.feedback,
                 learning_rates=self.descent.rates,
                 l2=self.descent.l2,
                 floor=self.floor,
+                seeds=self.seeds,
             )
             trial._together[kind] = together
             batch = trial.step(inputs, labels_RN)
             score = trial.score(batch, labels_RN)
             results.append(
-                [*batch.signals.deltas, *trial.parameters.tensors(), score.loss, score.correct]
+                [*batch.signals.deltas, *trial.parameters.tensors(), *trial.feedback, score.loss, score.correct]
                 + [slot for slots in trial.descent.slots for slot in slots]
             )
         return all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
-    def _observed_alone(self, r: int, inputs: Tensor, labels_RN: Tensor) -> tuple[Trace, Signals]:
+    def _observed_alone(self, r: int, inputs: Tensor, moment: Moment) -> tuple[Trace, Signals]:
         return self._observed(
             self.parameters.replica(r),
             [kernels.replica(b, r) for b in self.feedback],
             kernels.replica(inputs, r),
-            kernels.replica(labels_RN, r),
+            moment.replica(r),
         )
 
     def _observed(
-        self, parameters: Parameters, feedback: Sequence[Tensor], inputs: Tensor, labels_RN: Tensor
+        self, parameters: Parameters, feedback: Sequence[Tensor], inputs: Tensor, moment: Moment
     ) -> tuple[Trace, Signals]:
-        trace = self.network.forward(parameters, inputs)
-        error = losses.output_error(trace.logits_RNC, labels_RN)
-        return trace, self.method.transport.signals(self.network, parameters, feedback, trace, error)
+        return self._understood(parameters, feedback, self.network.forward(parameters, inputs), moment)
 
-    def _learned(self, descent: Descent, parameters: Parameters, trace: Trace, signals: Signals) -> None:
-        for number, layer in enumerate(self.network.layers):
-            delta, x = signals.deltas[number], trace.inputs[number]
-            descent.weights_(number, layer, parameters.weights[number], x, delta, self._floors[number])
-            descent.bias_(number, parameters.biases[number], layer.bias_update(delta))
+    def _understood(
+        self, parameters: Parameters, feedback: Sequence[Tensor], trace: Trace, moment: Moment
+    ) -> tuple[Trace, Signals]:
+        error = losses.output_error(trace.logits_RNC, moment.labels_RN)
+        return trace, self.method.transport.signals(self.network, parameters, feedback, trace, error, moment)
+
+    def _learned_alone(self, r: int, trace: Trace, signals: Signals) -> None:
+        feedback = [b[r : r + 1] for b in self.feedback]  # views: what is learned there is learned here
+        self._learned(self.descent.replica(r), self.parameters.replica(r), feedback, trace, signals)
+
+    def _learned(
+        self, descent: Descent, parameters: Parameters, feedback: Sequence[Tensor], trace: Trace, signals: Signals
+    ) -> None:
+        layers = self.network.layers
+        if self.method.transport.learns_feedback:  # first: its updates read the weights that made the forward pass
+            floor = self.floor if self.method.constraint.feedback else None
+            for place, (b, g) in enumerate(zip(feedback, signals.feedback, strict=True), 2 * len(layers)):
+                descent.made_(place, b, g, floor)
+        for number, layer in enumerate(layers):
+            delta, x = signals.factors(number, trace)
+            descent.weights_(2 * number, layer, parameters.weights[number], x, delta, self._floors[number])
+            descent.bias_(2 * number + 1, parameters.biases[number], layer.bias_update(signals.bias_delta(number)))
 
     def _scored(self, logits: Sequence[Tensor], labels_RN: Tensor) -> Score:
         if len(logits) == 1:
@@ -266,7 +303,13 @@ def _taken_apart(trace: Trace, signals: Signals) -> list[tuple[Trace, Signals]]:
     return [
         (
             Trace(one(trace.inputs, r), one(trace.saved, r), kernels.replica(trace.logits_RNC, r)),
-            Signals(one(signals.errors, r), one(signals.deltas, r)),
+            Signals(
+                one(signals.errors, r),
+                one(signals.deltas, r),
+                products=None
+                if signals.products is None
+                else [(kernels.replica(delta, r), kernels.replica(h, r)) for delta, h in signals.products],
+            ),
         )
         for r in range(trace.logits_RNC.shape[0])
     ]

@@ -2,126 +2,39 @@
 
 All rules share the forward pass, the output error e and the local product ΔW_l = δ_lᵀ h_{l−1} with
 δ_l = ε_l ⊙ f′(a_l). A method is an *error transport*, which answers where ε_l comes from, plus a *constraint*.
-
-Axes: R replica, N example; a layer's units keep the layer's own shape. Feedback has one tensor per hidden layer.
 """
 
 from __future__ import annotations
 
-import functools
-import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from mdfa_core import kernels
 from mdfa_core.activations import Activation
 from mdfa_core.errors import InvalidValue
 from mdfa_core.initializers import Initializer, Zeros
-from mdfa_core.networks import Network, Parameters, Trace
+from mdfa_core.networks import Network, Parameters
 from mdfa_core.registry import Table
 from mdfa_core.rng import torch_generator
+from mdfa_core.transports import Chain, Direct, FeedbackShape, Moment, Signals, Transport
 
-
-class Signals:
-    """The error of every layer as one method delivers it.
-
-    Args:
-        errors: per hidden layer ε_l (for BP: ∂L/∂h_l), [R, N, *output_shape], or a function that makes them: learning
-            needs only δ, so a transport may leave ε to those who ask for it.
-        deltas: per layer δ_l = ε_l ⊙ f′(a_l) (for BP: ∂L/∂a_l); the last one is the output error e.
-    """
-
-    def __init__(self, errors: Sequence[Tensor] | Callable[[], Sequence[Tensor]], deltas: Sequence[Tensor]) -> None:
-        self._errors = errors
-        self.deltas = tuple(deltas)
-
-    @functools.cached_property
-    def errors(self) -> tuple[Tensor, ...]:
-        """ε_l of every hidden layer."""
-        return tuple(self._errors() if callable(self._errors) else self._errors)
-
-
-@dataclass(frozen=True)
-class FeedbackShape:
-    """One feedback tensor: its shape without the replica axis, and how many errors come into each unit it feeds."""
-
-    shape: tuple[int, ...]
-    fan_in: int
-
-
-class Transport(ABC):
-    """Answers where the error signal ε_l of hidden layer l comes from.
-
-    Attributes:
-        needs_feedback: whether it carries errors through feedback weights of its own.
-    """
-
-    needs_feedback: bool = True
-
-    @abstractmethod
-    def feedback(self, network: Network) -> tuple[FeedbackShape, ...]:
-        """The fixed random feedback this transport needs, one entry per hidden layer, or none at all."""
-
-    @abstractmethod
-    def signals(
-        self, network: Network, parameters: Parameters, feedback: Sequence[Tensor], trace: Trace, error: Tensor
-    ) -> Signals:
-        """ε and δ of every layer, from the output error e [R, N, C]."""
-
-
-class Chain(Transport):
-    """Layer by layer from the output: ε_l = δ_{l+1} M_{l+1}, as equations (3) to (5) with M = W for BP.
-
-    With `fixed` feedback, B_{l+1} stands where BP has W_{l+1} and has its shape (Lillicrap et al. 2016).
-    """
-
-    def __init__(self, *, fixed: bool) -> None:
-        self.fixed = self.needs_feedback = fixed
-
-    def feedback(self, network: Network) -> tuple[FeedbackShape, ...]:
-        if not self.fixed:
-            return ()
-        # A unit of layer l hears from every unit (for a convolution: every filter and offset) of layer l + 1.
-        return tuple(
-            FeedbackShape(layer.weight_shape, math.prod(layer.weight_shape) // layer.weight_shape[1])
-            for layer in network.layers[1:]
-        )
-
-    def signals(
-        self, network: Network, parameters: Parameters, feedback: Sequence[Tensor], trace: Trace, error: Tensor
-    ) -> Signals:
-        matrices = feedback if self.fixed else parameters.weights[1:]
-        errors: list[Tensor] = []
-        deltas = [error]
-        for below in reversed(range(len(network.hidden))):
-            epsilon = network.layers[below + 1].transported(deltas[-1], matrices[below])
-            epsilon = epsilon.reshape(*epsilon.shape[:2], *network.hidden[below].output_shape)
-            errors.append(epsilon)
-            deltas.append(network.activation.backward(epsilon, trace.saved[below]))
-        return Signals(errors[::-1], deltas[::-1])
-
-
-class Direct(Transport):
-    """Straight from the output: ε_l = e B_l with B_l ∈ [R, outputs, *units of l], equation (6) (Nøkland 2016).
-
-    No layer waits for another and no product with Wᵀ is made: that is its speed.
-    """
-
-    def feedback(self, network: Network) -> tuple[FeedbackShape, ...]:
-        return tuple(FeedbackShape((network.outputs, *layer.output_shape), network.outputs) for layer in network.hidden)
-
-    def signals(
-        self, network: Network, parameters: Parameters, feedback: Sequence[Tensor], trace: Trace, error: Tensor
-    ) -> Signals:
-        deltas = [
-            kernels.spread_through(error, b, saved, network.activation, network.precision)
-            for b, saved in zip(feedback, trace.saved, strict=True)
-        ]
-        return Signals(lambda: [kernels.spread(error, b, network.precision) for b in feedback], (*deltas, error))
+__all__ = [
+    "FREE",
+    "METHODS",
+    "MONO",
+    "Chain",
+    "Constraint",
+    "Direct",
+    "FeedbackShape",
+    "Guarantee",
+    "Method",
+    "Moment",
+    "Signals",
+    "Transport",
+    "sign_guarantee",
+]
 
 
 @dataclass(frozen=True)
@@ -289,13 +202,12 @@ class Guarantee:
 
 
 def sign_guarantee(method: Method, activation: Activation, outputs: int) -> Guarantee:
-    """Theorem 2 applied to a configuration: one output, a mono-net, monotone f, direct non-negative feedback."""
-    if isinstance(method.transport, Chain) and not method.transport.fixed:
+    """Theorem 2 applied to a configuration: one output, a mono-net, monotone f, feedback ≥ 0 that keeps signs."""
+    if method.transport.exact:
         return Guarantee(True, f"{method.title} computes the true gradient: every sign agrees by definition.")
-    if not method.constraint.feedback or method.constraint.first_layer not in (0, 1):
-        return Guarantee(
-            False, f"{method.title} has unconstrained signs: nothing guarantees that an error has the right one."
-        )
+    held = method.constraint.feedback and method.constraint.first_layer in (0, 1)
+    if not (held and method.transport.keeps_signs):
+        return Guarantee(False, f"{method.title} {method.transport.doubt}")
     if not activation.monotone:
         return Guarantee(False, f"Theorem 2 does not hold: {activation.title} is not monotone.")
     if outputs > 1:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mdfa_core import kernels
-from mdfa_core.networks import DenseLayer, Layer, Parameters
+from mdfa_core.networks import DenseLayer, Layer
 from mdfa_core.registry import Table
 
 
@@ -142,18 +142,20 @@ class Descent:
 
     Attributes:
         step: updates made so far.
-        slots: per weight and bias (W1, b1, W2, b2, …) one tensor per slot of the optimizer, each shaped like it.
-        l2: λ of every replica: the penalty ½ λ ‖W‖² adds λ W to the g of a weight, and nothing to that of a bias.
+        slots: of everything that learns (W1, b1, W2, b2, …, then feedback) one tensor per slot of the optimizer, each
+            shaped like it. A `place` is an index into these.
+        l2: λ of every replica: the penalty ½ λ ‖W‖² adds λ W to the g of a weight, λ B to that of feedback that learns,
+            and nothing to that of a bias.
     """
 
     def __init__(
-        self, optimizer: Optimizer, parameters: Parameters, rates: Sequence[float], l2: Sequence[float]
+        self, optimizer: Optimizer, learned: Sequence[Tensor], rates: Sequence[float], l2: Sequence[float]
     ) -> None:
         self.optimizer = optimizer
         self.step = 0
         self.slots = [
             tuple(kernels.empty_stack(len(tensor), tensor[0]).fill_(value) for _, value in optimizer.slots)
-            for tensor in parameters.tensors()
+            for tensor in learned
         ]
         self.l2 = list(l2)
         self.rates = list(rates)
@@ -170,6 +172,11 @@ class Descent:
         self._equal = len(set(rates)) == 1
         self._penalised = any(self.l2)
 
+    def goes_on(self, before: Descent, places: int) -> None:
+        """Take over from another rule's: its steps, and what it remembers of the first so many places."""
+        self.step = before.step
+        self.slots[:places] = before.slots[:places]
+
     def replica(self, r: int) -> Descent:
         """The same for one replica: its slots are views, so that what it does there is done here."""
         one = copy.copy(self)
@@ -178,10 +185,8 @@ class Descent:
         one.rates = self.rates[r : r + 1]
         return one
 
-    def weights_(
-        self, number: int, layer: Layer, weight: Tensor, x: Tensor, delta: Tensor, floor: float | None
-    ) -> None:
-        """Update layer `number`'s weights [R, …] from its input and its δ; clip them to ≥ floor unless that is None.
+    def weights_(self, place: int, layer: Layer, weight: Tensor, x: Tensor, delta: Tensor, floor: float | None) -> None:
+        """Update a layer's weights [R, …] from its input and its δ; clip them to ≥ floor unless that is None.
 
         No gradient tensor is made where the update is linear in it (SGD); else it is made, applied and clipped in
         parts that stay in the cache.
@@ -194,16 +199,22 @@ class Descent:
             if floor is not None:
                 weight.clamp_(min=floor)
             return
-        slots = self.slots[2 * number]
+        slots = self.slots[place]
         for index, g in layer.tiles(x, delta):
             part = weight[index]
             self._apply_(part, g, [slot[index] for slot in slots], index, penalised=self._penalised)
             if floor is not None:
                 part.clamp_(min=floor)
 
-    def bias_(self, number: int, bias: Tensor, g: Tensor) -> None:
-        """Update layer `number`'s biases [R, O] by g [R, O]."""
-        self._apply_(bias, g, self.slots[2 * number + 1], (slice(None),), penalised=False)
+    def made_(self, place: int, weight: Tensor, g: Tensor, floor: float | None) -> None:
+        """Update weights [R, …] by a g [R, …] that was made already; clip them to ≥ floor unless that is None."""
+        self._apply_(weight, g, self.slots[place], (slice(None),), penalised=self._penalised)
+        if floor is not None:
+            weight.clamp_(min=floor)
+
+    def bias_(self, place: int, bias: Tensor, g: Tensor) -> None:
+        """Update a layer's biases [R, O] by g [R, O]."""
+        self._apply_(bias, g, self.slots[place], (slice(None),), penalised=False)
 
     def _apply_(
         self, part: Tensor, g: Tensor, slots: Sequence[Tensor], index: kernels.Index, *, penalised: bool

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from mdfa_core import kernels
 from mdfa_core.events import Agreement
-from mdfa_core.methods import Chain, Signals
 from mdfa_core.networks import DenseLayer, Layer, Network, Parameters, Trace
+from mdfa_core.transports import Chain, Signals
 
 LEVELS = ("unit", "example", "batch")
 """Unit error signal ε_l; one example's update of each weight and bias; the mini-batch's update of each."""

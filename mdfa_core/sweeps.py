@@ -278,14 +278,16 @@ def predicted_memory(experiment: Experiment) -> int:
     network = _network(experiment)
     itemsize = network.precision.storage.itemsize
     slots = len(OPTIMIZERS[experiment.optimizer].slots)
-    feedback = sum(math.prod(item.shape) for item in METHODS[experiment.method].transport.feedback(network))
+    transport = METHODS[experiment.method].transport
+    feedback = sum(math.prod(item.shape) for item in transport.feedback(network))
+    learned = network.parameter_count + (feedback if transport.learns_feedback else 0)
     inputs = math.prod(network.input_shape)
     units = sum(layer.units for layer in network.layers)
     kept = 1 if network.activation.from_output else 2
     passing = kept * max(layer.units for layer in network.layers) + 3 * inputs
     batch = experiment.batch_size * ((kept + 2) * units + passing)
     evaluation = EVALUATION_CHUNK * (kept * units + passing)
-    return itemsize * (network.parameter_count * (3 + slots) + 2 * feedback + max(batch, evaluation))
+    return itemsize * (network.parameter_count * 3 + learned * slots + 2 * feedback + max(batch, evaluation))
 
 
 def free_memory(device: str) -> int:

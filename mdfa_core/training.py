@@ -218,7 +218,8 @@ class Run:
         """Learn by another rule from the next step on; weights, biases and what the optimizer remembers stay.
 
         The feedback the rule needs is drawn from every replica's seed, so that a rule that comes back finds its own
-        again; weights it constrains are clipped at once. A rule from `METHODS` is saved with the run, any other is not.
+        again (where feedback learns: as it started); weights it constrains are clipped at once. A rule from `METHODS`
+        is saved with the run, any other is not.
 
         Raises:
             UnknownName: there is no rule of this name.
@@ -235,8 +236,9 @@ class Run:
             learning_rates=before.descent.rates,
             l2=before.descent.l2,
             floor=before.floor,
+            seeds=before.seeds,
         )
-        self.learner.descent = before.descent
+        self.learner.descent.goes_on(before.descent, len(before.parameters.tensors()))
         for name, known in METHODS.items():
             if known is rule:
                 self.experiments = tuple(e.replace(method=name) for e in self.experiments)
@@ -483,6 +485,7 @@ class Run:
             learning_rates=[e.learning_rate for e in self.experiments],
             l2=[e.l2 for e in self.experiments],
             floor=shared.floor,
+            seeds=[e.seed for e in self.experiments],
         )
 
     def _feedback(self, method: Method, network: Network) -> list[Tensor]:

@@ -14,7 +14,7 @@ from mdfa_core.activations import Activation
 from mdfa_core.errors import InvalidValue, UnknownName
 from mdfa_core.initializers import Initializer, Normal, parse
 from mdfa_core.learner import Learner
-from mdfa_core.methods import MONO, Chain, Direct, FeedbackShape, Method, Signals, Transport, sign_guarantee
+from mdfa_core.methods import MONO, Chain, Direct, FeedbackShape, Method, Moment, Signals, Transport, sign_guarantee
 from mdfa_core.networks import Network, Parameters, Trace
 from mdfa_core.optimizers import OPTIMIZERS
 from tests.references import autograd, batch_of, learner_of, network_of, one_thread, relative  # noqa: F401
@@ -27,9 +27,15 @@ class Flipped(Transport):
         return Direct().feedback(network)
 
     def signals(
-        self, network: Network, parameters: Parameters, feedback: Sequence[Tensor], trace: Trace, error: Tensor
+        self,
+        network: Network,
+        parameters: Parameters,
+        feedback: Sequence[Tensor],
+        trace: Trace,
+        error: Tensor,
+        moment: Moment,
     ) -> Signals:
-        plain = Direct().signals(network, parameters, feedback, trace, error)
+        plain = Direct().signals(network, parameters, feedback, trace, error, moment)
         return Signals(tuple(-e for e in plain.errors), (*(-d for d in plain.deltas[:-1]), error))
 
 
@@ -40,7 +46,13 @@ class SignSymmetric(Transport):
         return ()
 
     def signals(
-        self, network: Network, parameters: Parameters, feedback: Sequence[Tensor], trace: Trace, error: Tensor
+        self,
+        network: Network,
+        parameters: Parameters,
+        feedback: Sequence[Tensor],
+        trace: Trace,
+        error: Tensor,
+        moment: Moment,
     ) -> Signals:
         signs = Parameters(tuple(w.sign() for w in parameters.weights), parameters.biases)
         return Chain(fixed=False).signals(network, signs, (), trace, error)

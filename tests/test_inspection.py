@@ -245,7 +245,7 @@ def test_an_example_has_the_methods_and_the_true_signals(settings: dict[str, Any
     inputs = run.network.inputs_from(split.gather(torch.tensor([index])).unsqueeze(0))
     batch = run.learner.observe(inputs, split.labels[[index]].unsqueeze(0))
     learner = run.learner
-    true = METHODS["bp"].transport.signals(run.network, learner.parameters, (), batch.trace, batch.signals.deltas[-1])
+    true = probes.true_signals(run.network, learner.parameters, batch.trace, batch.signals.deltas[-1])
     found = example(run, index)
     assert (found.index, found.label) == (index, int(split.labels[index]))
     assert np.array_equal(found.pixels, split.gather(torch.tensor([index]))[0])

@@ -13,7 +13,7 @@ from mdfa_core.activations import ACTIVATIONS, Activation
 from mdfa_core.errors import GeometryError, InvalidValue
 from mdfa_core.initializers import Initializer, Normal, ScaledUniform, Zeros
 from mdfa_core.learner import Learner
-from mdfa_core.methods import FREE, METHODS, MONO, Chain, Constraint, Direct, Method, sign_guarantee
+from mdfa_core.methods import FREE, METHODS, MONO, Chain, Constraint, Direct, Method, Moment, sign_guarantee
 from mdfa_core.networks import Network
 from mdfa_core.optimizers import OPTIMIZERS
 from tests.references import batch_of, learner_of, network_of, one_thread  # noqa: F401 - one_thread is a fixture
@@ -265,7 +265,8 @@ def test_direct_transport_reads_no_forward_weights() -> None:
         w.fill_(float("nan"))
     error = batch.signals.deltas[-1]
 
-    again = METHODS["dfa"].transport.signals(learner.network, nonsense, learner.feedback, batch.trace, error)
+    moment = Moment(torch.zeros(1, 5, dtype=torch.int64))
+    again = METHODS["dfa"].transport.signals(learner.network, nonsense, learner.feedback, batch.trace, error, moment)
 
     assert all(torch.equal(a, b) for a, b in zip(again.deltas, batch.signals.deltas, strict=True))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mdfa_core import probes
 from mdfa_core.activations import ACTIVATIONS
 from mdfa_core.learner import Learner
-from mdfa_core.methods import METHODS
+from mdfa_core.methods import METHODS, Moment
 from mdfa_core.networks import Network
 from mdfa_core.optimizers import OPTIMIZERS
 from tests.references import (  # noqa: F401 - one_thread is a fixture
@@ -321,7 +321,7 @@ def test_theorem_5_two_outputs_with_swapped_feedback_disagree() -> None:
     trace = network.forward(parameters, inputs)
     error = torch.tensor([[[1.0, -1.0]]], dtype=torch.float64)
 
-    delivered = method.transport.signals(network, parameters, feedback, trace, error)
+    delivered = method.transport.signals(network, parameters, feedback, trace, error, Moment(torch.tensor([[1]])))
     true = probes.true_signals(network, parameters, trace, error)
 
     assert true.errors[0].flatten().tolist() == [1.0, -1.0]

@@ -13,8 +13,7 @@ from mdfa_core.activations import ACTIVATIONS
 from mdfa_core.branches.predictors import Predictor
 from mdfa_core.errors import InvalidValue
 from mdfa_core.initializers import Initializer, Normal, ScaledUniform
-from mdfa_core.learner import Batch, Learner
-from mdfa_core.losses import output_error
+from mdfa_core.learner import Learner
 from mdfa_core.methods import METHODS
 from mdfa_core.networks import Network, Trace, parse_architecture
 from mdfa_core.optimizers import OPTIMIZERS
@@ -88,7 +87,9 @@ class DeepPredictor(Predictor):
         self.network = Network(parse_architecture(network), (history + pc_inputs,), 1, ACTIVATIONS[activation])
         parameters = rule.initial_parameters(self.network, weights, seed=seed, convention="paper", floor=1e-6)
         fixed = rule.initial_feedback(self.network, feedback, seed=seed, convention="paper")
-        self.learner = Learner(self.network, rule, OPTIMIZERS["sgd"], parameters, fixed, learning_rates=[learning_rate])
+        self.learner = Learner(
+            self.network, rule, OPTIMIZERS["sgd"], parameters, fixed, learning_rates=[learning_rate], seeds=[seed]
+        )
         self._seen: tuple[int, Trace] | None = None
 
     @property
@@ -104,10 +105,7 @@ class DeepPredictor(Predictor):
     def update(self, pc: int, taken: bool) -> None:
         # The forward pass of the prediction serves the update too.
         trace = self._seen[1] if self._seen is not None and self._seen[0] == pc else self._forward(pc)
-        error = output_error(trace.logits_RNC, torch.tensor([[int(taken)]]))
-        learner = self.learner
-        signals = learner.method.transport.signals(self.network, learner.parameters, learner.feedback, trace, error)
-        learner.learn(Batch([(trace, signals)]))
+        self.learner.learn(self.learner.understood(trace, torch.tensor([[int(taken)]])))
         self.outcomes = [1.0 if taken else -1.0, *self.outcomes][: len(self.outcomes)]
         self._seen = None
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from mdfa_core.activations import ACTIVATIONS
 from mdfa_core.feedback.layout import Layout, Weighted
-from mdfa_core.methods import Chain, Guarantee, Method, sign_guarantee
+from mdfa_core.methods import Guarantee, Method, sign_guarantee
 
 _MONOTONE = (
     *(nn.Tanh, nn.Sigmoid, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardtanh, nn.Hardsigmoid, nn.ELU, nn.SELU, nn.CELU),
@@ -34,7 +34,7 @@ def guarantee(model: nn.Module, method: Method, layout: Layout) -> Guarantee:
     for size in layout.output[1:]:
         outputs *= size
     promised = sign_guarantee(method, ACTIVATIONS["identity"], outputs)
-    if not promised.holds or (isinstance(method.transport, Chain) and not method.transport.fixed):
+    if not promised.holds or method.transport.exact:
         return promised
     parts = dict(model.named_modules())
     for name in layout.above:

@@ -18,8 +18,8 @@ from mdfa_core import losses, probes
 from mdfa_core.activations import ACTIVATIONS
 from mdfa_core.errors import InvalidValue
 from mdfa_core.kernels import PRECISIONS
-from mdfa_core.methods import METHODS
-from mdfa_core.networks import Network, Parameters, parse_architecture
+from mdfa_core.methods import METHODS, Moment
+from mdfa_core.networks import Network, parse_architecture
 from mdfa_core.registry import Table
 from mdfa_core.rng import numpy_generator
 
@@ -275,15 +275,16 @@ def _judged(
     parameters = network.parameters_from(weights, biases)
     fed = method.feedback_from(network, feedback)
     trace = network.forward(parameters, network.inputs_from(torch.as_tensor(inputs)))
-    error = losses.output_error(trace.logits_RNC, torch.as_tensor(labels))
-    delivered = method.transport.signals(network, parameters, fed, trace, error)
+    moment = Moment(torch.as_tensor(labels), seeds=tuple(range(len(inputs))))
+    error = losses.output_error(trace.logits_RNC, moment.labels_RN)
+    delivered = method.transport.signals(network, parameters, fed, trace, error, moment)
     true = probes.true_signals(network, parameters, trace, error)
     if family.level == "unit":
         names = [f"∂L/∂h{number}" for number in range(1, len(network.layers))]
         pairs = list(zip(names, true.errors, delivered.errors, strict=True))
     else:
         names = [f"∂L/∂{kind}{number}" for number in range(1, len(network.layers) + 1) for kind in "Wb"]
-        updates: list[Parameters] = [network.updates(trace, signals.deltas) for signals in (true, delivered)]
+        updates = [signals.updates(network, trace) for signals in (true, delivered)]
         pairs = list(zip(names, *(made.tensors() for made in updates), strict=True))
     wrong = [(name, t, d, _opposite(t, d)) for name, t, d in pairs]
     found = torch.stack([bad.flatten(1).any(1) for *_, bad in wrong]).any(0)

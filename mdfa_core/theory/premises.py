@@ -12,7 +12,7 @@ from torch import Tensor
 from mdfa_core.activations import Activation
 from mdfa_core.experiment import Experiment
 from mdfa_core.learner import Learner
-from mdfa_core.methods import Chain, Direct, Guarantee, Method, sign_guarantee
+from mdfa_core.methods import Guarantee, Method, sign_guarantee
 from mdfa_core.networks import Network, Parameters
 from mdfa_core.training import Run
 
@@ -128,11 +128,14 @@ def check_net(network: Network, parameters: Parameters, feedback: Sequence[Tenso
     Source: Theorem 2 (4), Definition 1 (equations 7 to 11), Lemma 2.
     """
     transport = method.transport
-    exact = isinstance(transport, Chain) and not transport.fixed
+    own = len(feedback) == len(network.hidden)  # one tensor for every hidden layer
     weights = {
         f"weights of {layer.name}": w for layer, w in zip(network.layers[1:], parameters.weights[1:], strict=True)
     }
-    fed = {f"feedback of {layer.name}": b for layer, b in zip(network.hidden, feedback, strict=bool(feedback))}
+    fed = {
+        (f"feedback of {network.hidden[number].name}" if own else f"feedback {number + 1}"): b
+        for number, b in enumerate(feedback)
+    }
     premises = (
         Premise(
             statement="one output",
@@ -144,11 +147,13 @@ def check_net(network: Network, parameters: Parameters, feedback: Sequence[Tenso
         Premise(
             statement="the error reaches hidden layers through feedback weights of their own",
             found=f"{method.title}, {method.description}",
-            holds=isinstance(transport, Direct) or (isinstance(transport, Chain) and transport.fixed),
+            holds=transport.keeps_signs,
         ),
         _nonnegative("no feedback weight is negative", fed, "no feedback"),
     )
-    return Check(premises=premises, guarantee=sign_guarantee(method, network.activation, network.outputs), exact=exact)
+    return Check(
+        premises=premises, guarantee=sign_guarantee(method, network.activation, network.outputs), exact=transport.exact
+    )
 
 
 def _monotone(activation: Activation) -> Premise:

@@ -91,7 +91,7 @@ def test_what_the_formulas_do_not_cover_is_refused() -> None:
         def feedback(self, network: Network) -> tuple[FeedbackShape, ...]:
             return ()
 
-        def signals(self, network, parameters, feedback, trace, error):  # type: ignore[no-untyped-def]
+        def signals(self, network, parameters, feedback, trace, error, moment):  # type: ignore[no-untyped-def]
             raise NotImplementedError
 
     conv = Network(parse_architecture("conv:2/3/1"), (1, 5, 5), 1, ACTIVATIONS["tanh"])
