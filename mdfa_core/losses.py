@@ -26,6 +26,13 @@ def output_error(logits_RNC: Tensor, labels_RN: Tensor) -> Tensor:
     return (torch.softmax(logits_RNC, 2) - _onehot(logits_RNC, labels_RN)) / examples
 
 
+def targets(like_RNC: Tensor, labels_RN: Tensor) -> Tensor:
+    """y* [R or 1, N, C] in the type of a tensor [R, N, C]: one-hot, or the label itself for one output."""
+    if like_RNC.shape[2] == 1:
+        return labels_RN.unsqueeze(2).to(like_RNC.dtype)
+    return _onehot(like_RNC, labels_RN)
+
+
 def cross_entropy(logits_RNC: Tensor, labels_RN: Tensor) -> Tensor:
     """Mean cross-entropy in nats per example, [R]: of a sigmoid for one output, of a softmax for more."""
     if logits_RNC.shape[2] == 1:

@@ -15,6 +15,14 @@ from torch import Tensor
 from mdfa_core.activations import Activation
 from mdfa_core.errors import InvalidValue
 from mdfa_core.initializers import Initializer, Zeros
+from mdfa_core.neighbours import (
+    ContrastiveHebbian,
+    DirectSign,
+    DirectTarget,
+    KolenPollack,
+    SignSymmetric,
+    TargetPropagation,
+)
 from mdfa_core.networks import Network, Parameters
 from mdfa_core.registry import Table
 from mdfa_core.rng import torch_generator
@@ -189,6 +197,70 @@ METHODS.add(
         description="monotone DFA: as DFA, with feedback and all weights above the first layer non-negative",
         transport=Direct(),
         constraint=MONO,
+    ),
+)
+METHODS.add(
+    "usf",
+    Method(
+        title="uSF",
+        description="uniform sign-symmetry: layer by layer through the signs of the forward weights",
+        transport=SignSymmetric("uniform"),
+    ),
+)
+METHODS.add(
+    "brsf",
+    Method(
+        title="brSF",
+        description="batch-random sign-symmetry: the signs of the forward weights, sizes drawn for every mini-batch",
+        transport=SignSymmetric("batch"),
+    ),
+)
+METHODS.add(
+    "frsf",
+    Method(
+        title="frSF",
+        description="fixed-random sign-symmetry: the signs of the forward weights, sizes drawn once",
+        transport=SignSymmetric("fixed"),
+    ),
+)
+METHODS.add(
+    "kp",
+    Method(
+        title="KP",
+        description="Kolen-Pollack: feedback that learns with the weights and comes to equal them, given an l2 above 0",
+        transport=KolenPollack(),
+    ),
+)
+METHODS.add(
+    "sdfa",
+    Method(
+        title="sDFA",
+        description="signed DFA: the sign of the output error reaches every layer through fixed random weights",
+        transport=DirectSign(),
+    ),
+)
+METHODS.add(
+    "drtp",
+    Method(
+        title="DRTP",
+        description="direct random target projection: the label reaches every layer through fixed random weights",
+        transport=DirectTarget(),
+    ),
+)
+METHODS.add(
+    "dtp",
+    Method(
+        title="DTP",
+        description="difference target propagation: targets come down through learned inverses",
+        transport=TargetPropagation(),
+    ),
+)
+METHODS.add(
+    "chl",
+    Method(
+        title="CHL",
+        description="contrastive Hebbian learning: the net settles free and held to the target, with weak feedback",
+        transport=ContrastiveHebbian(),
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Optimizers with TensorFlow's semantics, one learning rate per replica, updates in place.
+"""Optimizers, those of the paper with TensorFlow's semantics, one learning rate per replica, updates in place.
 
 Axes: R replica; a parameter is [R, …]. g is the update a method delivers in place of the gradient.
 """
@@ -131,10 +131,54 @@ def _one_pass_serves() -> bool:
     return all(torch.allclose(a.double(), b, rtol=1e-5, atol=1e-6) for a, b in zip(made, exact, strict=True))
 
 
+class SignSGD(Optimizer):
+    """θ ← θ − η sign(g), with sign(0) = 0 (Bernstein et al. 2018, algorithm 1).
+
+    All that is left of g is what Theorem 2 speaks of. Of mDFA's g the sign is sure only for single examples: see the
+    measured share of mini-batch updates.
+    """
+
+    title = "signSGD"
+
+    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float, step: int) -> None:
+        parameter.add_(g.sign(), alpha=-rate)
+
+
+class Rprop(Optimizer):
+    """Every parameter has a step size of its own, which grows while the sign of g stays and shrinks when it turns.
+
+    With p = g g₋ (g₋ the last g): Δ ← min(1.2 Δ, 50) where p > 0; Δ ← max(0.5 Δ, 10⁻⁶) and g ← 0 where p < 0; then
+    θ ← θ − Δ sign(g). Δ starts at η, and is kept as a multiple of it: a rate that is changed changes all steps. This is
+    iRprop⁻, as in `torch.optim.Rprop`; where g is exactly 0 nothing moves.
+
+    It is meant for learning by whole batches, where g turns only if a minimum was passed: give a `batch_size` of all
+    training images. The g of mini-batches turn by chance, and nine small ones of one sign and a large one of the other,
+    which should cancel, count nine to one.
+
+    Source: Riedmiller & Braun (1993); Igel & Hüsken (2003) for the form.
+    """
+
+    title = "RPROP"
+    slots = (("last g", 0.0), ("step size", 1.0))
+    grow, shrink = 1.2, 0.5
+    least, most = 1e-6, 50.0
+
+    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float, step: int) -> None:
+        last, size = slots
+        turned = last.mul_(g).sign_()
+        size.copy_(torch.where(turned > 0, self.grow * size, torch.where(turned < 0, self.shrink * size, size)))
+        if rate > 0:
+            size.clamp_(self.least / rate, self.most / rate)
+        last.copy_(torch.where(turned < 0, 0.0, g))
+        parameter.addcmul_(last.sign(), size, value=-rate)
+
+
 OPTIMIZERS: Table[Optimizer] = Table("optimizer")
 OPTIMIZERS.add("sgd", SGD())
 OPTIMIZERS.add("rmsprop", RMSprop())
 OPTIMIZERS.add("adam", Adam())
+OPTIMIZERS.add("signsgd", SignSGD())
+OPTIMIZERS.add("rprop", Rprop())
 
 
 class Descent:

@@ -71,7 +71,8 @@ FUNCTIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] 
 """f and f'; ReLU'(0) = 1 as in the paper's released code."""
 
 DIRECT = {"bp": False, "fa": False, "dfa": True, "mdfa": True}
-"""Whether a method's error comes straight from the output."""
+"""The paper's four methods: whether a method's error comes straight from the output. Its neighbours' references are in
+`test_neighbours`."""
 
 
 @dataclass
@@ -171,6 +172,20 @@ class Reference:
             self.memory[kind, layer] = (m, v)
             rate = self.rate * math.sqrt(1 - 0.999**self.steps) / (1 - 0.9**self.steps)
             return parameter - rate * m / (np.sqrt(v) + 1e-8)
+        if self.optimizer == "signsgd":
+            return parameter - self.rate * np.sign(g)
+        if self.optimizer == "rprop":  # one number after the other
+            last, size = self.memory.get((kind, layer), (np.zeros_like(g), np.full_like(g, self.rate)))
+            moved = parameter.copy()
+            for place in np.ndindex(g.shape):
+                if last[place] * g[place] > 0:
+                    size[place] = min(1.2 * size[place], 50)
+                elif last[place] * g[place] < 0:
+                    size[place] = max(0.5 * size[place], 1e-6)
+                last[place] = 0.0 if last[place] * g[place] < 0 else g[place]
+                moved[place] -= size[place] * np.sign(last[place])
+            self.memory[kind, layer] = (last, size)
+            return moved
         raise KeyError(f"no reference for the optimizer {self.optimizer!r}: write one")
 
 
