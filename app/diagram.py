@@ -16,7 +16,7 @@ from app.messages import Facts
 from app.pictures import png
 from app.words import percent
 from mdfa_core import Experiment
-from mdfa_core.methods import Chain, Direct, Method
+from mdfa_core.methods import Method
 from mdfa_core.networks import Conv, Dense, parse_architecture
 
 _WIDTH, _HEIGHT = 640, 176
@@ -75,8 +75,10 @@ def shares(agreement: Sequence[float | None]) -> tuple[dict[str, str], dict[str,
 def _way_back(method: Method, places: Sequence[float], half: float) -> list[str]:
     """The error's way from the output to the hidden layers, by the kind of transport."""
     transport, held = method.transport, method.constraint.feedback
-    parts = []
-    if isinstance(transport, Direct) and len(places) > 1:
+    parts: list[str] = []
+    if len(places) == 1:
+        return parts
+    if transport.way == "direct":
         low = _BOTTOM + 44
         parts.append(f'<path class="way" d="M{places[-1]:.0f} {_BOTTOM + 2}V{low}H{places[0]:.0f}"/>')
         for number, place in enumerate(places[:-1]):
@@ -84,19 +86,18 @@ def _way_back(method: Method, places: Sequence[float], half: float) -> list[str]
             parts.append(_text(place + 12, _BOTTOM + 30, f"B{_index(number + 1)}", "error small left"))
             if held:
                 parts.append(_plus(place, _BOTTOM + 25, "plus-error"))
-        parts.append(_text((places[-2] + places[-1]) / 2, low + 16, "straight to every layer", "small muted"))
-    elif isinstance(transport, Chain):
+        parts.append(_text((places[-2] + places[-1]) / 2, low + 16, transport.told, "small muted"))
+    elif transport.way:
         for number in reversed(range(len(places) - 1)):
             start, end = places[number + 1] - half * 0.5, places[number] + half * 0.5
             parts.append(_arrow(f"M{start:.0f} {_BOTTOM + 2}C{start:.0f} {_BOTTOM + 42} {end:.0f} {_BOTTOM + 42} "
                                 f"{end:.0f} {_BOTTOM + 6}", "way"))  # fmt: skip
-            name = f"B{_index(number + 2)}" if transport.fixed else f"W{_index(number + 2)}"
+            top = transport.carrier_on_top if number == len(places) - 2 else None
+            name = (top or transport.carrier).format(_index(number + 2))
             parts.append(_text((start + end) / 2, _BOTTOM + 48, name, "error small"))
             if held:
                 parts.append(_plus((start + end) / 2, _BOTTOM + 32, "plus-error"))
-        if len(places) > 1:
-            fixed = "fixed random weights" if transport.fixed else "the forward weights themselves"
-            parts.append(_text((places[0] + places[-1]) / 2, _HEIGHT - 8, f"back through {fixed}", "small muted"))
+        parts.append(_text((places[0] + places[-1]) / 2, _HEIGHT - 8, transport.told, "small muted"))
     return parts
 
 

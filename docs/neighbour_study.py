@@ -23,7 +23,9 @@ parser.add_argument("profile", choices=list(PROFILES))
 parser.add_argument("--store", default="neighbours.sqlite", help="where runs are kept")
 parser.add_argument("--data-dir", default=None, help="folder with the data sets")
 parser.add_argument("--methods", default="", help="rules, separated by commas; all if left out")
-parser.add_argument("--outputs", default="", help="outputs of the tasks, separated by commas; the profile's if left out")
+parser.add_argument(
+    "--outputs", default="", help="outputs of the tasks, separated by commas; the profile's if left out"
+)
 parser.add_argument("--keep", action="store_true", help="write the figures beside this file")
 given = parser.parse_args()
 
@@ -44,7 +46,9 @@ with Store(given.store) as store:
 
 for count in work.profile.outputs:
     print(f"\n{count} output{'s' * (count > 1)}\n")
-    print("| rule | test, % | best train, % | unit signs | batch signs | optimizer | initialisation | l2 | ms an epoch |")
+    print(
+        "| rule | test, % | best train, % | unit signs | batch signs | optimizer | initialisation | l2 | ms an epoch |"
+    )
     print("|" + " --- |" * 9)
     for line in (row for row in rows if row["outputs"] == count):
         cells = [line["rule"]]

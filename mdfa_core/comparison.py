@@ -75,9 +75,9 @@ PROFILES.add(
         data="cifar100",
         network="cifar-fc",
         outputs=(1, 10),
-        epochs=30,
+        epochs=20,
         seeds=(0, 1, 2),
-        rungs=(Rung(candidates=12, epochs=4, tasks=1),),
+        rungs=(Rung(candidates=12, epochs=3, tasks=1),),
     ),
 )
 

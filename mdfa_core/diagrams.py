@@ -49,7 +49,7 @@ class Arrow:
 
     Attributes:
         kind: "forward" or "error".
-        label: its weights: Wₗ learned, Bₗ fixed, ᵀ transposed, ⁺ held to be non-negative.
+        label: its weights: Wₗ learned, Bₗ feedback, ᵀ transposed, ⁺ held to be non-negative.
         label_at: the middle of the label.
     """
 
@@ -93,9 +93,9 @@ class Drawing:
 def transport_drawing(method: Method, *, hidden: int = 2) -> Drawing:
     """A method's error transport as the paper draws it, derived from the method alone.
 
-    The shapes of its feedback say where errors come from: none at all, and the error returns through the forward
-    weights; shaped like the weights of the layer above, and it returns step by step through fixed weights; outputs ×
-    units, and it comes straight from the output.
+    The transport says where errors come from and what carries them. One that does not say is drawn by the shapes of its
+    feedback: none at all, and the error returns through the forward weights; shaped like the weights of the layer
+    above, and it returns step by step through fixed weights; outputs × units, and it comes straight from the output.
 
     Args:
         method: any `Method`.
@@ -122,33 +122,34 @@ def transport_drawing(method: Method, *, hidden: int = 2) -> Drawing:
         )
         for number in range(1, layers + 1)
     ]
-    way = _way(method, hidden)
+    way, carrier = _way(method, hidden)
     for number in reversed(range(1, layers)):  # the layer that is to learn
-        sign = "⁺" if constraint.feedback else ""
+        above = number if way == "direct" else number + 1
+        name = (carrier if above < layers else method.transport.carrier_on_top or carrier).format(_subscript(above))
+        held = constraint.covers(number) if "W" in name else constraint.feedback
+        label = f"{name}{'⁺' if held else ''}"
         if way == "direct":
-            arrows.append(
-                _beside(heights[-1], heights[number], layers - number, hidden, f"B{_subscript(number)}{sign}")
-            )
-            continue
-        above = number + 1
-        mirrored = f"W{_subscript(above)}ᵀ{'⁺' if constraint.covers(number) else ''}"
-        label = mirrored if way == "mirrored" else f"B{_subscript(above)}{sign}"
-        arrows.append(_between("error", heights[above], heights[number], label))
+            arrows.append(_beside(heights[-1], heights[number], layers - number, hidden, label))
+        else:
+            arrows.append(_between("error", heights[above], heights[number], label))
     return Drawing(title=method.title, description=method.description, boxes=boxes, arrows=tuple(arrows))
 
 
-def _way(method: Method, hidden: int) -> str:
-    """Where errors come from: "mirrored", "chained" or "direct", by the feedback of a net of unequal widths."""
+def _way(method: Method, hidden: int) -> tuple[str, str]:
+    """Where errors come from, "chain" or "direct", and through what: as said, or by the feedback of unequal widths."""
+    transport = method.transport
+    if transport.way:
+        return transport.way, transport.carrier
     outputs = 2
     widths = [outputs + 1 + number for number in range(hidden)]
     network = Network(Architecture(tuple(map(Dense, widths))), (1,), outputs, ACTIVATIONS["tanh"])
-    shapes = [item.shape for item in method.transport.feedback(network)]
+    shapes = [item.shape for item in transport.feedback(network)]
     if not shapes:
-        return "mirrored"
+        return "chain", "W{0}ᵀ"
     if shapes == [(outputs, width) for width in widths]:
-        return "direct"
+        return "direct", transport.carrier
     if shapes == [layer.weight_shape for layer in network.layers[1:]]:
-        return "chained"
+        return "chain", transport.carrier
     raise InvalidValue(
         f"{method.title} has feedback of the shapes {shapes}: only feedback shaped like the weights above a layer, or "
         f"outputs × units, can be drawn"

@@ -52,10 +52,12 @@ class SignSymmetric(LayerByLayer):
         "has the signs of the weights but not their sizes: where a unit hears from several others, the sum can come "
         "out with the other sign."
     )
+    told = "back through the signs of the forward weights"
 
     def __init__(self, magnitudes: str) -> None:
         MAGNITUDES[magnitudes]
         self.magnitudes = magnitudes
+        self.carrier = "sgn W{0}ᵀ" if magnitudes == "uniform" else "M{0} sgn W{0}ᵀ"
         self.needs_feedback = magnitudes == "fixed"
 
     def feedback(self, network: Network) -> tuple[FeedbackShape, ...]:
@@ -86,6 +88,8 @@ class DirectSign(Direct):
     feedforward training of deep neural networks" (DRTP), where sDFA is the step between DFA and DRTP.
     """
 
+    told = "the error's sign, straight to every layer"
+
     def sent(self, error: Tensor, moment: Moment) -> Tensor:
         return error.sign() / error.shape[1]
 
@@ -99,6 +103,8 @@ class DirectTarget(Direct):
 
     Source: Frenkel, Lefebvre and Bol (2021), as `DirectSign`.
     """
+
+    told = "the label, straight to every layer"
 
     def sent(self, error: Tensor, moment: Moment) -> Tensor:
         return losses.targets(error, moment.labels_RN) / -error.shape[1]
@@ -123,6 +129,7 @@ class KolenPollack(LayerByLayer):
         "learns its feedback: errors have the true signs only where it has come to equal the forward weights, which "
         "takes time and a penalty (l2) above 0."
     )
+    told = "back through weights that learn as the forward ones do"
 
     def feedback(self, network: Network) -> tuple[FeedbackShape, ...]:
         return shaped_like_weights(network, 1)
@@ -171,6 +178,9 @@ class TargetPropagation(Transport):
 
     learns_feedback = True
     doubt = "brings targets down through learned inverses: below the last hidden layer no sign is sure."
+    way = "chain"
+    carrier, carrier_on_top = "V{0}", "W{0}ᵀ"
+    told = "targets, down through learned inverses"
 
     def __init__(self, *, step: float = 0.1, noise: float = 0.1) -> None:
         self.step, self.noise = step, noise
@@ -266,6 +276,9 @@ class ContrastiveHebbian(Transport):
 
     needs_feedback = False
     doubt = "is backpropagation only in the limit of weak feedback: small errors can come out with the other sign."
+    way = "chain"
+    carrier = "γW{0}ᵀ"
+    told = "weak feedback, the output once free and once held to the label"
 
     def __init__(self, *, gamma: float = 0.01, sweeps: int = 6) -> None:
         self.gamma, self.sweeps = gamma, sweeps

@@ -128,12 +128,16 @@ def measure(
         saved_of_layers = tuple(_thinned(saved, 2, sample.units) for saved in trace.saved)
         examples = sample.examples
     replicas = trace.logits_RNC.shape[0]
-    updates = [_update_pairs(network.layers[n], trace.inputs[n], delivered.deltas[n], true.deltas[n]) for n in layers]
+    updates = [_update_pairs(network.layers[n], n, trace, delivered, true) for n in layers]
     return Measurement(
         unit=_agreement([sign_counts(delivered.errors[n], true.errors[n]) for n in layers], replicas),
         example=_agreement(
             [
                 example_sign_counts(network.layers[n], trace.inputs[n], delivered.deltas[n], true.deltas[n], examples)
+                if delivered.products is None
+                else product_sign_counts(
+                    network.layers[n], trace.inputs[n], delivered.products[n], true.deltas[n], examples
+                )
                 for n in layers
             ],
             replicas,
@@ -179,20 +183,28 @@ def example_sign_counts(
 
 def written_out_sign_counts(layer: Layer, x: Tensor, delivered: Tensor, true: Tensor) -> SignCounts:
     """`example_sign_counts` by making every single example's update: slow, and right for any layer."""
-    replicas, examples = true.shape[:2]
-    size = math.prod(layer.weight_shape)
-    chunk = max(1, _CHUNK // (size * replicas))
+    return product_sign_counts(layer, x, (delivered.unsqueeze(2), x.unsqueeze(2)), true)
+
+
+def product_sign_counts(
+    layer: Layer, x: Tensor, product: tuple[Tensor, Tensor], true: Tensor, examples: int | None = None
+) -> SignCounts:
+    """`example_sign_counts` where the delivered update is a sum of terms, see `Signals.products`: written out."""
+    delivered, h = product
+    if examples is not None:
+        x, delivered, h, true = (_thinned(tensor, 1, examples) for tensor in (x, delivered, h, true))
+    replicas, count = true.shape[:2]
+    chunk = max(1, _CHUNK // (math.prod(layer.weight_shape) * replicas))
     counts = []
-    for start in range(0, examples, chunk):
+    for start in range(0, count, chunk):
         part = slice(start, start + chunk)
-        # Each example becomes a replica of its own, so that the layer's ordinary update sums over nothing.
+        # Each example becomes a replica of its own, so that the layer's ordinary update sums over its terms only.
         singles = [
-            tensor[:, part].expand(replicas, *tensor[:, part].shape[1:]).flatten(0, 1).unsqueeze(1)
-            for tensor in (x, delivered, true)
+            tensor[:, part].expand(replicas, *tensor[:, part].shape[1:]).flatten(0, 1)
+            for tensor in (x.unsqueeze(2), true.unsqueeze(2), h, delivered)
         ]
-        for ours, theirs in zip(
-            layer.update(singles[0], singles[1]), layer.update(singles[0], singles[2]), strict=True
-        ):
+        own = (layer.update(*singles[2:])[0], layer.bias_update(singles[3][:, :1]))
+        for ours, theirs in zip(own, layer.update(*singles[:2]), strict=True):
             counts.append(sign_counts(ours.unflatten(0, (replicas, -1)), theirs.unflatten(0, (replicas, -1))))
     return _sum(counts)
 
@@ -229,12 +241,20 @@ def _thinned(tensor: Tensor, axis: int, most: int) -> Tensor:
 
 def _thinned_signals(signals: Signals, units: int) -> Signals:
     errors = [_thinned(error, 2, units) for error in signals.errors]
-    return Signals(errors, [*(_thinned(delta, 2, units) for delta in signals.deltas[:-1]), signals.deltas[-1]])
+    deltas = [*(_thinned(delta, 2, units) for delta in signals.deltas[:-1]), signals.deltas[-1]]
+    products = None
+    if signals.products is not None:
+        products = [*((_thinned(delta, 3, units), h) for delta, h in signals.products[:-1]), signals.products[-1]]
+    return Signals(errors, deltas, products=products)
 
 
-def _update_pairs(layer: Layer, x: Tensor, delivered: Tensor, true: Tensor) -> list[tuple[Tensor, Tensor]]:
+def _update_pairs(
+    layer: Layer, number: int, trace: Trace, delivered: Signals, true: Signals
+) -> list[tuple[Tensor, Tensor]]:
     """(delivered, true) batch updates of W and of b."""
-    return list(zip(layer.update(x, delivered), layer.update(x, true), strict=True))
+    delta, h = delivered.factors(number, trace)
+    weights, biases = layer.update(trace.inputs[number], true.deltas[number])
+    return [(layer.update(h, delta)[0], weights), (layer.bias_update(delivered.bias_delta(number)), biases)]
 
 
 def _saturation(network: Network, saved: Tensor) -> tuple[float, ...]:

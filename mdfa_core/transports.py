@@ -103,19 +103,19 @@ class Moment:
         return Moment(kernels.replica(self.labels_RN, r), self.step, self.seeds[r : r + 1])
 
     def drawn(self, draw: Callable[..., Tensor], purpose: str, number: int, like: Tensor) -> Tensor:
-        """Numbers that are new at every step, [R, …] of a replica's shape in `like`, by `torch.rand` or `torch.randn`.
+        """Numbers that are new at every step, [R, …] of a replica's shape in `like`; the same in every precision.
 
         Args:
-            draw: takes a shape, `generator` and `dtype`.
+            draw: takes a shape and a `generator`, as `torch.rand` and `torch.randn` do.
             purpose: what they are for.
             number: tells apart several of one purpose.
             like: a tensor [R or 1, …] of that shape, type and device.
         """
         made = [
-            draw(like.shape[1:], generator=torch_generator(seed, f"{purpose} {number}", self.step), dtype=like.dtype)
+            draw(tuple(like.shape[1:]), generator=torch_generator(seed, f"{purpose} {number}", self.step))
             for seed in self.seeds
         ]
-        return kernels.stack(made).to(like.device)
+        return kernels.stack([numbers.to(like.device, like.dtype) for numbers in made])
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,11 @@ class Transport(ABC):
         keeps_signs: whether an error of one output reaches every unit with its sign if f is monotone and all weights
             above the first layer and the feedback are ≥ 0: what Theorem 2 asks of a transport.
         doubt: what is to be said of the signs where no constraint makes them sure; follows the method's title.
+        way: how it is drawn, "chain" (from layer to layer) or "direct" (from the output); "" leaves it to the shapes of
+            the feedback.
+        carrier: what carries an error, for drawings; {0} is the layer's number as a subscript.
+        carrier_on_top: the same for the output layer, where it is another.
+        told: the way in words.
     """
 
     needs_feedback: bool = True
@@ -143,6 +148,10 @@ class Transport(ABC):
     exact: bool = False
     keeps_signs: bool = False
     doubt: str = "has unconstrained signs: nothing guarantees that an error has the right one."
+    way: str = ""
+    carrier: str = "B{0}"
+    carrier_on_top: str | None = None
+    told: str = ""
 
     @abstractmethod
     def feedback(self, network: Network) -> tuple[FeedbackShape, ...]:
@@ -174,6 +183,8 @@ def shaped_like_weights(network: Network, first: int) -> tuple[FeedbackShape, ..
 
 class LayerByLayer(Transport):
     """Layer by layer from the output: ε_l = δ_{l+1} M_{l+1}; what M is, a subclass says."""
+
+    way = "chain"
 
     @abstractmethod
     def matrices(self, parameters: Parameters, feedback: Sequence[Tensor], moment: Moment | None) -> Sequence[Tensor]:
@@ -213,6 +224,8 @@ class Chain(LayerByLayer):
     def __init__(self, *, fixed: bool) -> None:
         self.fixed = self.needs_feedback = self.keeps_signs = fixed
         self.exact = not fixed
+        self.carrier = "B{0}" if fixed else "W{0}ᵀ"
+        self.told = f"back through {'fixed random weights' if fixed else 'the forward weights themselves'}"
 
     def feedback(self, network: Network) -> tuple[FeedbackShape, ...]:
         return shaped_like_weights(network, 1) if self.fixed else ()
@@ -228,6 +241,8 @@ class Direct(Transport):
     """
 
     keeps_signs = True
+    way = "direct"
+    told = "straight to every layer"
 
     def feedback(self, network: Network) -> tuple[FeedbackShape, ...]:
         return tuple(FeedbackShape((network.outputs, *layer.output_shape), network.outputs) for layer in network.hidden)

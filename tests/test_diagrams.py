@@ -21,11 +21,19 @@ EXPECTED = {
     "fa": (["W₁", "W₂", "W₃"], ["B₃", "B₂"]),
     "dfa": (["W₁", "W₂", "W₃"], ["B₂", "B₁"]),
     "mdfa": (["W₁", "W₂⁺", "W₃⁺"], ["B₂⁺", "B₁⁺"]),
+    "usf": (["W₁", "W₂", "W₃"], ["sgn W₃ᵀ", "sgn W₂ᵀ"]),
+    "brsf": (["W₁", "W₂", "W₃"], ["M₃ sgn W₃ᵀ", "M₂ sgn W₂ᵀ"]),
+    "frsf": (["W₁", "W₂", "W₃"], ["M₃ sgn W₃ᵀ", "M₂ sgn W₂ᵀ"]),
+    "kp": (["W₁", "W₂", "W₃"], ["B₃", "B₂"]),
+    "sdfa": (["W₁", "W₂", "W₃"], ["B₂", "B₁"]),
+    "drtp": (["W₁", "W₂", "W₃"], ["B₂", "B₁"]),
+    "dtp": (["W₁", "W₂", "W₃"], ["W₃ᵀ", "V₂"]),
+    "chl": (["W₁", "W₂", "W₃"], ["γW₃ᵀ", "γW₂ᵀ"]),
 }
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_the_four_drawings_are_the_papers(name: str) -> None:
+def test_the_drawings_are_those_expected(name: str) -> None:
     drawing = transport_drawing(METHODS[name])
     assert (labels(drawing, "forward"), labels(drawing, "error")) == EXPECTED[name]
     assert [box.name for box in drawing.boxes] == ["x", "h₁", "h₂", "y"]
@@ -91,6 +99,8 @@ def test_a_new_method_is_drawn_from_its_shapes() -> None:
 
 def test_what_cannot_be_drawn_is_refused() -> None:
     class Odd(Direct):
+        way = ""
+
         def feedback(self, network: object) -> tuple[FeedbackShape, ...]:
             return (FeedbackShape((1, 1, 1), 1),)
 

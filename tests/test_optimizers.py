@@ -113,6 +113,8 @@ def test_l2_adds_to_weights_and_not_to_biases(optimizer: str) -> None:
         "sgd": 2 - 0.1 * g,
         "rmsprop": 2 - 0.1 * g / math.sqrt(0.9 + 0.1 * g * g + 1e-10),
         "adam": 2 - 0.1 * math.sqrt(0.001) / 0.1 * 0.1 * g / (math.sqrt(0.001) * g + 1e-8),
+        "signsgd": 2 - 0.1,
+        "rprop": 2 - 0.1,
     }
     assert learner.parameters.weights[0].item() == pytest.approx(expected[optimizer], rel=1e-12)
     assert twin.parameters.weights[0].item() == 2.0
@@ -183,6 +185,39 @@ def test_adam_is_torchs_with_its_epsilon_divided_by_the_root_of_the_correction()
     assert distance_from_torch("adam", lambda p: torch.optim.Adam(p, lr=0.05)) > 1e-6
 
 
+# ----------------------------------------------------------------------------------------------------- signs of updates
+
+
+def test_signsgd_moves_everything_by_its_rate_and_what_is_0_not_at_all() -> None:
+    learner, inputs, labels = one_weight("signsgd", x=0.0, rate=0.1)  # the loss is blind to w
+    learner.step(inputs, labels)
+    assert state(learner) == (0.0, -0.1)
+
+
+def test_rprop_is_torchs() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ours = torch.randn(6, generator=generator, dtype=torch.float64)
+    theirs = ours.clone().requires_grad_()
+    slots = [torch.zeros(6, dtype=torch.float64), torch.ones(6, dtype=torch.float64)]
+    twin = torch.optim.Rprop([theirs], lr=0.05)
+    for step in range(1, 60):  # a bowl of unequal slopes, whole-batch: steps grow, turn and shrink
+        slopes = torch.linspace(0.1, 9, 6, dtype=torch.float64)
+        OPTIMIZERS["rprop"].update_(ours, slopes * ours, slots, 0.05, step)
+        theirs.grad = (slopes * theirs).detach()
+        twin.step()
+        assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-14)
+    assert ours.abs().max() < 0.05
+
+
+def test_rprop_falls_where_mini_batches_disagree() -> None:
+    """Nine slopes of 0.1 and one of -0.9 cancel: SGD ends where it was, RPROP far away."""
+    x = torch.zeros(1)
+    slots = [torch.zeros(1), torch.ones(1)]
+    for step in range(1, 31):
+        OPTIMIZERS["rprop"].update_(x, torch.tensor([-0.9 if step % 10 == 0 else 0.1]), slots, 0.01, step)
+    assert x.item() < -0.2
+
+
 # ------------------------------------------------------------------------------------------------------------- replicas
 
 
@@ -207,6 +242,8 @@ def test_slots_are_named_and_start_where_they_say(optimizer: str) -> None:
         "sgd": {},
         "rmsprop": {"mean square": 1.0},
         "adam": {"mean": 0.0, "mean square": 0.0},
+        "signsgd": {},
+        "rprop": {"last g": 0.0, "step size": 1.0},
     }
     assert dict(OPTIMIZERS[optimizer].slots) == expected[optimizer]
     assert OPTIMIZERS[optimizer].title

@@ -16,8 +16,9 @@ import torch
 from mdfa_core import kernels
 from mdfa_core.bench.timing import Step
 from mdfa_core.errors import DeviceError, InvalidValue
-from mdfa_core.methods import Chain, Direct, Method
+from mdfa_core.methods import Direct, Method
 from mdfa_core.networks import DenseLayer, Layer, Network
+from mdfa_core.transports import LayerByLayer
 
 PATHS = ("onednn", "addmm")
 """The engine's ways to a float32 matrix product, as MDFA_GEMM names them."""
@@ -28,7 +29,8 @@ def multiply_adds(network: Network, method: Method, batch: int) -> int:
 
     A layer of P output positions (dense: 1) costs P |W| an example forward and as much for its update. Backwards, BP
     and FA cost P |W| for every layer but the first; DFA and mDFA cost outputs × units for every hidden layer. What is
-    done once a number (activation, optimizer, clipping, bias) is not counted.
+    done once a number (activation, optimizer, clipping, bias) is not counted. Sign-symmetry costs what FA does, sDFA
+    and DRTP what DFA does.
 
     Raises:
         InvalidValue: the method's error transport is of another kind.
@@ -36,10 +38,12 @@ def multiply_adds(network: Network, method: Method, batch: int) -> int:
     local = sum(_products(layer) for layer in network.layers)
     if isinstance(method.transport, Direct):
         transport = network.outputs * sum(layer.units for layer in network.hidden)
-    elif isinstance(method.transport, Chain):
+    elif isinstance(method.transport, LayerByLayer) and not method.transport.learns_feedback:
         transport = sum(_products(layer) for layer in network.layers[1:])
     else:
-        raise InvalidValue(f"the multiply-adds of {method.title}'s error transport are not known: use one of the four")
+        raise InvalidValue(
+            f"the multiply-adds of {method.title}'s error transport are not known: use a rule whose feedback is fixed"
+        )
     return batch * (2 * local + transport)
 
 

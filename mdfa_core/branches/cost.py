@@ -56,16 +56,16 @@ def update_cost(network: Network, method: Method) -> UpdateCost:
     above = sizes[2:]
     forward = sum(a * b for a, b in itertools.pairwise(sizes))
     transport = method.transport
-    if isinstance(transport, Chain):
+    if type(transport) is Chain:
         path = 2 + sum(n + 1 for n in above)
         carried = sum(a * b for a, b in zip(hidden, above, strict=True))
-    elif isinstance(transport, Direct):
+    elif type(transport) is Direct:
         path = 2 + (outputs + 1 if hidden else 0)
         carried = sum(hidden) * outputs
     else:
         raise InvalidValue(
-            f"{method.title} brings errors back by {type(transport).__name__}: the formulas are for layer-by-layer and "
-            f"direct transport"
+            f"{method.title} brings errors back by {type(transport).__name__}: the formulas are for BP, FA, DFA and "
+            f"mDFA"
         )
     return UpdateCost(
         forward_path=sum(sizes[:-1]),

@@ -57,7 +57,16 @@ def update_by_clock(sizes: list[int], *, direct: bool) -> tuple[int, int]:
     return max(done), clock.work
 
 
-@pytest.mark.parametrize("method", METHODS)
+KNOWN = ("bp", "fa", "dfa", "mdfa")
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in KNOWN])
+def test_rules_without_a_formula_are_refused_by_name(method: str) -> None:
+    with pytest.raises(InvalidValue, match=f"^{METHODS[method].title} .* the formulas are for BP, FA, DFA and mDFA"):
+        update_cost(network("fc:4"), METHODS[method])
+
+
+@pytest.mark.parametrize("method", KNOWN)
 @pytest.mark.parametrize(
     ("text", "hidden"), [("fc:", []), ("fc:4", [4]), ("fc:4,9", [4, 9]), ("fc:5,2,6,3", [5, 2, 6, 3])]
 )
