@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mdfa_core import ACTIVATIONS, DATASETS, OPTIMIZERS, Experiment, MdfaError, Network
+from mdfa_core import ACTIVATIONS, DATASETS, METHODS, OPTIMIZERS, Experiment, MdfaError, Network
 from mdfa_core.errors import InvalidValue
 from mdfa_core.networks import parse_architecture
 
@@ -108,7 +108,8 @@ LIMITS = Limits()
 
 def _memory(experiment: Experiment, network: Network) -> int:
     # Weights, the best ones so far, an update, feedback of at most that size, and what the optimizer remembers.
-    copies = 4 + len(OPTIMIZERS[experiment.optimizer].slots)
+    transport = METHODS[experiment.method].transport
+    copies = 4 + len(OPTIMIZERS[experiment.optimizer].slots) * (2 if transport.learns_feedback else 1)
     units = math.prod(network.input_shape) + sum(layer.units for layer in network.layers)
     activations = experiment.batch_size * units
     data = DATASETS[experiment.data]
@@ -117,4 +118,5 @@ def _memory(experiment: Experiment, network: Network) -> int:
     per_class = (facts.train + facts.test) / facts.classes if known else _UNKNOWN_CLASS  # type: ignore[operator]
     pixels = math.ceil(per_class) * experiment.classes * math.prod(network.input_shape)
     # Of every activation: its value, its derivative's part, the delivered and the true error while measuring.
-    return _BYTES * (copies * network.parameter_count + 4 * activations) + pixels
+    own = transport.workspace(network, experiment.batch_size)
+    return _BYTES * (copies * network.parameter_count + 4 * activations + own) + pixels

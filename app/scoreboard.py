@@ -27,10 +27,13 @@ class Lane:
 
 def draw(rules: Mapping[str, Rule], compared: Collection[str], drawn: str, switched: Mapping[str, Rule]) -> str:
     """The list; words that can be picked are `toggle:NAME` and `draw:NAME`."""
+    numbered = list(enumerate(rules.items()))
     rows = [
-        _row(number, rule, name in compared, name == drawn, switched.get(name))
-        for number, (name, rule) in enumerate(rules.items())
+        _row(number, rule, name == drawn, switched.get(name)) for number, (name, rule) in numbered if name in compared
     ]
+    others = [f"<span>{_choice(number, rule)}</span>" for number, (name, rule) in numbered if name not in compared]
+    if others:  # in a few lines: there are many rules, and their numbers are not known
+        rows.append(f'<tr class="others"><td colspan="4">{"".join(others)}</td></tr>')
     return (
         '<table class="rules"><thead><tr><th scope="col">Learning rules</th><th scope="col">signs</th>'
         '<th scope="col">training</th><th scope="col">validation</th></tr></thead>'
@@ -62,7 +65,16 @@ def sample(number: int, colour: str = "") -> str:
     )
 
 
-def _row(number: int, rule: Rule, compared: bool, drawn: bool, now: Rule | None) -> str:
+def _row(number: int, rule: Rule, drawn: bool, now: Rule | None) -> str:
+    """A rule that is compared, with its numbers."""
+    name = html.escape(rule.name)
+    cells = "".join(f'<td data-v="{name} {what}"></td>' for what in ("signs", "train", "validation"))
+    choice = _choice(number, rule, compared=True, drawn=drawn, now=now)
+    return f'<tr class="{"compared drawn" if drawn else "compared"}"><th scope="row">{choice}</th>{cells}</tr>'
+
+
+def _choice(number: int, rule: Rule, *, compared: bool = False, drawn: bool = False, now: Rule | None = None) -> str:
+    """The two buttons of a rule: whether it is compared, and its name, which draws it."""
     name, title = html.escape(rule.name), html.escape(rule.title)
     help_ = html.escape(rule.method.description, quote=True)
     arrow = "" if now is None else f' <span class="muted">→ {html.escape(now.title)}</span>'
@@ -74,6 +86,4 @@ def _row(number: int, rule: Rule, compared: bool, drawn: bool, now: Rule | None)
         f'<button class="name" data-pick="draw:{name}" aria-pressed="{str(drawn).lower()}" '
         f'aria-label="Draw {title}" title="{help_}">{sample(number)}{title}{arrow}</button>'
     )
-    cells = "".join(f'<td data-v="{name} {what}"></td>' for what in ("signs", "train", "validation"))
-    kind = " ".join(word for word, is_it in (("compared", compared), ("drawn", drawn)) if is_it)
-    return f'<tr class="{kind}"><th scope="row">{check}{choose}</th>{cells}</tr>'
+    return check + choose

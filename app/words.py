@@ -106,6 +106,8 @@ def meaning(method: Method, experiment: Experiment, level: str, probe: Probed | 
     if not guarantee.holds and overall is not None:
         reasons.append(
             "50 % is chance; above it, the weights have come to fit the feedback."
+            if overall > 0.55 and method.transport.carrier == "B{0}"
+            else "50 % is chance, 100 % the truth."
             if overall > 0.55
             else "50 % is chance: hardly more is known than the flip of a coin."
         )

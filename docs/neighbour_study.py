@@ -31,13 +31,8 @@ given = parser.parse_args()
 
 torch.set_num_threads(1)
 with Store(given.store) as store:
-    work = Comparison(
-        given.profile,
-        store,
-        methods=[name.strip() for name in given.methods.split(",") if name.strip()],
-        outputs=[int(count) for count in given.outputs.split(",") if count.strip()],
-        device="cpu",
-        data_dir=given.data_dir,
+    work = Comparison.from_texts(
+        given.profile, store, methods=given.methods, outputs=given.outputs, device="cpu", data_dir=given.data_dir
     )
     for method, outputs, advance in (bar := tqdm(work, unit=" stacks")):
         bar.set_description(f"{method}, {outputs} outputs: {advance.done} of {advance.total}")

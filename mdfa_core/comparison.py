@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, TypeVar
 
 from mdfa_core.errors import InvalidValue
 from mdfa_core.experiment import Experiment
@@ -18,6 +18,8 @@ from mdfa_core.store import Store
 from mdfa_core.sweeps import Advance, Sweep
 from mdfa_core.training import Every
 from mdfa_core.tuning import Rung, Search
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +145,7 @@ class Row:
     def of(self, name: str) -> list[float]:
         """`test`, `train` (best of any epoch) or `unit`, `batch` (signs, at the last measurement), one a seed."""
         if name in ("unit", "batch"):
-            found = [getattr(record.probes[-1], name).overall for record in self.records if record.probes]
+            found = [getattr(record.probes[-1], name) for record in self.records if record.probes]
         else:
             field = {"test": "test_accuracy", "train": "best_train_accuracy"}[name]
             found = [getattr(record, field) for record in self.records]
@@ -210,10 +212,24 @@ class Comparison:
         self._store, self._device, self._data_dir = store, device, data_dir
         self.rows: list[Row] = []
 
-    @property
-    def cells(self) -> int:
-        """Rules × tasks."""
-        return len(self._bases)
+    @classmethod
+    def from_texts(
+        cls, profile: str, store: Store, *, methods: str = "", outputs: str = "", seeds: str = "", **more: Any
+    ) -> Comparison:
+        """The same from lists separated by commas, as a notebook or a command line has them.
+
+        Raises:
+            UnknownName: as above.
+            InvalidValue: as above, or an item is no number.
+        """
+        return cls(
+            profile,
+            store,
+            methods=_listed("methods", methods, str),
+            outputs=_listed("outputs", outputs, int),
+            seeds=_listed("seeds", seeds, int),
+            **more,
+        )
 
     def __iter__(self) -> Iterator[tuple[str, int, Advance]]:
         """Method and outputs that are being worked on, and how far; `rows` has what is finished."""
@@ -238,3 +254,10 @@ class Comparison:
 
     def _base(self, method: str, outputs: int) -> Experiment:
         return Experiment(data=self.profile.data, network=self.profile.network, method=method, outputs=outputs)
+
+
+def _listed(name: str, text: str, kind: Callable[[str], T]) -> tuple[T, ...]:
+    try:
+        return tuple(kind(item.strip()) for item in text.split(",") if item.strip())
+    except ValueError:
+        raise InvalidValue(f"{name} is {text!r}: give numbers separated by commas, or nothing") from None

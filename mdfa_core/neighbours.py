@@ -6,6 +6,7 @@ in the code and from 1 in formulas; L is the output layer, f the activation of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -62,6 +63,10 @@ class SignSymmetric(LayerByLayer):
 
     def feedback(self, network: Network) -> tuple[FeedbackShape, ...]:
         return shaped_like_weights(network, 1) if self.needs_feedback else ()
+
+    def workspace(self, network: Network, examples: int) -> int:
+        upper = sum(math.prod(layer.weight_shape) for layer in network.layers[1:])
+        return upper if self.magnitudes == "uniform" else 3 * upper  # signs; sizes, and the two together
 
     def matrices(self, parameters: Parameters, feedback: Sequence[Tensor], moment: Moment | None) -> Sequence[Tensor]:
         signs = [weight.sign() for weight in parameters.weights[1:]]
@@ -204,11 +209,12 @@ class TargetPropagation(Transport):
             if not errors:
                 errors.append(brought_back(network, number, error, parameters.weights[-1]))
                 continue
-            h = _units(network, trace, number + 1)
-            now, aim = (
-                f.function(brought_back(network, number, at, feedback[number])) for at in (h, h - scale * errors[-1])
+            # g before f is linear: what ĥ lies below h is brought down for itself, and loses nothing to rounding.
+            a, change = (
+                brought_back(network, number, at, feedback[number])
+                for at in (_units(network, trace, number + 1), errors[-1])
             )
-            errors.append((now - aim) / scale)
+            errors.append((f.function(a) - f.function(a - scale * change)) / scale)
         deltas = [f.backward(epsilon, saved) for epsilon, saved in zip(errors[::-1], trace.saved, strict=True)]
 
         def updates() -> list[Tensor]:
@@ -286,6 +292,12 @@ class ContrastiveHebbian(Transport):
     def feedback(self, network: Network) -> tuple[FeedbackShape, ...]:
         return ()
 
+    def workspace(self, network: Network, examples: int) -> int:
+        # In float64: weights, while they are converted twice; the image; of every unit a forward pass, the states of
+        # the phases and of a sweep, what they differ by and their mean, and the terms of two products.
+        units = sum(layer.units for layer in network.layers)
+        return 2 * (2 * network.parameter_count + examples * (math.prod(network.input_shape) + 10 * units))
+
     def signals(
         self,
         network: Network,
@@ -295,6 +307,8 @@ class ContrastiveHebbian(Transport):
         error: Tensor,
         moment: Moment,
     ) -> Signals:
+        if not network.hidden:
+            return Signals((), (error,))
         name = "float32" if kernels.summing_dtype(error.device) is torch.float32 else "float64"
         wide = Network(
             network.architecture, network.input_shape, network.outputs, network.activation, kernels.PRECISIONS[name]
@@ -343,8 +357,6 @@ class _Settled:
     def phase(self, target: Tensor | None) -> list[Tensor]:
         """x_1 … x_L [R, N, *units] with the output free, or held to the target; the held phase starts where it was."""
         hidden = len(self.network.hidden)
-        if not hidden:
-            return [self._output([]) if target is None else target]
         states = list(self._free[:-1] if self._free is not None else self._start)
         output = self._output(states) if target is None else target
         order = [*reversed(range(hidden)), *range(1, hidden)]  # down and up again
@@ -361,7 +373,7 @@ class _Settled:
         return [*states, output]
 
     def _output(self, states: Sequence[Tensor]) -> Tensor:
-        z = self._pressed(len(states), states[-1]) if states else self._driven
+        z = self._pressed(len(states), states[-1])
         return torch.sigmoid(z) if z.shape[2] == 1 else torch.softmax(z, 2)
 
     def _pressed(self, number: int, below: Tensor) -> Tensor:

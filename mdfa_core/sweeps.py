@@ -286,6 +286,7 @@ def predicted_memory(experiment: Experiment) -> int:
     kept = 1 if network.activation.from_output else 2
     passing = kept * max(layer.units for layer in network.layers) + 3 * inputs
     batch = experiment.batch_size * ((kept + 2) * units + passing)
+    batch += transport.workspace(network, experiment.batch_size)
     evaluation = EVALUATION_CHUNK * (kept * units + passing)
     return itemsize * (network.parameter_count * 3 + learned * slots + 2 * feedback + max(batch, evaluation))
 

@@ -157,6 +157,10 @@ class Transport(ABC):
     def feedback(self, network: Network) -> tuple[FeedbackShape, ...]:
         """The random feedback this transport starts from, one entry per tensor, or none at all."""
 
+    def workspace(self, network: Network, examples: int) -> int:
+        """Numbers one replica holds while signals are made, besides weights, feedback, forward pass and ε and δ."""
+        return 0
+
     @abstractmethod
     def signals(
         self,

@@ -12,7 +12,7 @@ from torch import Tensor
 from mdfa_core import ACTIVATIONS, METHODS, OPTIMIZERS, Learner, kernels
 from mdfa_core.kernels import PRECISIONS
 from mdfa_core.networks import Network
-from tests.references import batch_of, learner_of, network_of, relative
+from tests.references import DIRECT, batch_of, learner_of, network_of, relative
 
 FLOAT32, FLOAT64 = PRECISIONS["float32"], PRECISIONS["float64"]
 EXAMPLES, INPUTS, OUTPUTS = 64, 260, 300  # 5 million multiply-adds: large
@@ -120,6 +120,15 @@ def test_stacks_start_replicas_on_cache_lines_and_keep_channels_last() -> None:
 
 
 RATES, PENALTIES = (0.05, 0.2, 0.01), (0.0, 0.01, 0.1)
+# The paper's methods with every optimizer, their neighbours with one. Where only the sign of g counts, float32's
+# rounding of a g near 0 is worth a whole step.
+SIGNS_ONLY = ("signsgd", "rprop")
+STEPS = [
+    (method, optimizer)
+    for method in METHODS
+    for optimizer in OPTIMIZERS
+    if optimizer not in SIGNS_ONLY and (method in DIRECT or optimizer == "sgd")
+]
 
 
 def exact_twin(learner: Learner, *, replicas: slice = slice(None)) -> Learner:
@@ -154,8 +163,7 @@ def assert_steps_are_exact(learner: Learner, examples: int, steps: int = 3) -> N
 
 @gemms
 @pytest.mark.usefixtures("served")
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "optimizer"), STEPS)
 def test_steps_of_large_nets(method: str, optimizer: str) -> None:
     network = network_of("fc:300,280", image=(1, 16, 16))
     assert_steps_are_exact(
@@ -165,8 +173,7 @@ def test_steps_of_large_nets(method: str, optimizer: str) -> None:
 
 @pytest.mark.parametrize("rates", [RATES, (0.05,) * 3], ids=["own-rates", "one-rate"])
 @pytest.mark.parametrize("penalties", [PENALTIES, (0.0,) * 3], ids=["penalised", "free"])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "optimizer"), STEPS)
 def test_stacks_in_common_calls(
     method: str, optimizer: str, penalties: tuple[float, ...], rates: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -158,7 +158,9 @@ def test_the_bias_of_one_output_is_learned(method: str) -> None:
     before = learner.parameters.biases[-1].item()
     batch = learner.step(inputs, torch.ones(1, 4, dtype=torch.int64))
 
-    assert learner.parameters.biases[-1].item() == pytest.approx(before - 0.1 * batch.signals.deltas[-1].sum().item())
+    assert learner.parameters.biases[-1].item() == pytest.approx(
+        before - 0.1 * batch.signals.bias_delta(1).sum().item()
+    )
     assert learner.parameters.biases[-1].item() > before
 
 

@@ -16,6 +16,7 @@ SMALL = {
     "attach": {"epochs": 1, "methods": "mdfa, fa"},
     "branch_prediction": {"programs": "sort", "limit": 300, "methods": "mdfa, bp", "networks": "fc:;fc:4,4"},
     "figure_1": {"methods": "bp, mdfa"},
+    "neighbours": {"profile": "smoke", "methods": "bp, drtp", "outputs": "1", "seeds": "0,1", "epochs": 2},
     "report": {},
     "sign_agreement": {"epochs": 2, "network": "fc:8", "methods": "mdfa, bp"},
     "table_1": {"methods": "mdfa,bp", "activations": "tanh"},

@@ -186,6 +186,8 @@ def test_three_steps_are_the_references(
     method: str, activation: str, optimizer: str, architecture: str, outputs: int, precision: str
 ) -> None:
     network = network_of(architecture, activation=activation, outputs=outputs, precision=precision, image=(1, 5, 6))
+    if precision == "float32" and optimizer in ("signsgd", "rprop"):
+        pytest.skip("where only the sign of g counts, float32's rounding of a g near 0 is worth a whole step")
     # Two replicas, so that their rates are not exchanged. Adam's steps are as large for small g as for large ones:
     # with large rates it would show float32's rounding instead of the code's mistakes.
     rates = (0.03, 0.01) if optimizer == "adam" else (0.3, 0.1)
