@@ -69,15 +69,17 @@ class SignSymmetric(LayerByLayer):
         return upper if self.magnitudes == "uniform" else 3 * upper  # signs; sizes, and the two together
 
     def matrices(self, parameters: Parameters, feedback: Sequence[Tensor], moment: Moment | None) -> Sequence[Tensor]:
-        signs = [weight.sign() for weight in parameters.weights[1:]]
-        if self.magnitudes == "uniform":
-            return signs
-        if self.magnitudes == "fixed":
-            return [sign * b.abs() for sign, b in zip(signs, feedback, strict=True)]
-        assert moment is not None
-        return [
-            sign * moment.drawn(torch.rand, "feedback magnitudes", number, sign) for number, sign in enumerate(signs)
-        ]
+        upper = parameters.weights[1:]
+        if self.magnitudes == "batch":
+            assert moment is not None
+            feedback = [moment.drawn(torch.rand, "feedback magnitudes", number, w) for number, w in enumerate(upper)]
+        if not feedback:
+            return [self.matrix(weight, None) for weight in upper]
+        return [self.matrix(weight, size) for weight, size in zip(upper, feedback, strict=True)]
+
+    def matrix(self, weight: Tensor, size: Tensor | None) -> Tensor:
+        """V for one W and one M of its shape, None for 1."""
+        return weight.sign() if size is None else weight.sign() * size.abs()
 
 
 # -------------------------------------------------------------------------------------------------------------- direct
@@ -125,7 +127,7 @@ class KolenPollack(LayerByLayer):
     rule BP, if the run's penalty λ (`l2`) is positive. Without it W − B stays what it was at the start. Other
     optimizers keep slots for B, too; their steps shrink W − B in direction only.
 
-    Source: Kolen and Pollack (1994); Akrout et al. (NeurIPS 2019), "Deep learning without weight transport", eq. 16-18.
+    Source: Kolen and Pollack (1994); Akrout et al. (NeurIPS 2019), "Deep learning without weight transport".
     """
 
     learns_feedback = True

@@ -32,7 +32,9 @@ from mdfa_core.feedback.routing import (
 )
 from mdfa_core.initializers import Initializer, Zeros
 from mdfa_core.methods import METHODS, Chain, Direct, FeedbackShape, Guarantee, Method
+from mdfa_core.neighbours import SignSymmetric
 from mdfa_core.rng import torch_generator
+from mdfa_core.transports import LayerByLayer, Transport
 
 
 def attach(
@@ -51,11 +53,13 @@ def attach(
 
     With a direct rule (DFA, mDFA) the graph is cut after every hidden block, and the block's output h_l receives
     ε_l = e B_l, e = ∂L/∂z being the error at the model's output (equation 6); inside a block autograd works as always.
-    With FA every linear layer and convolution sends δ B instead of δ W to its input. With BP nothing is changed.
+    With FA every linear layer and convolution sends δ B instead of δ W to its input; with uSF and frSF δ V, the signs of
+    W in V. With BP nothing is changed.
 
     Args:
         model: any module whose first output tensor is [examples, outputs], or [examples] for one output.
-        method: a name in `METHODS`, or a `Method` whose transport is `Direct` or `Chain`.
+        method: a name in `METHODS`, or a `Method` whose transport is `Direct`, `Chain` or a `SignSymmetric` whose sizes
+            stay.
         blocks: the modules (or their names) after which a direct rule cuts. A Sequential needs none: every child with
             weights starts a block, and children without go to the block before them.
         feedback_init: `normal:STD` or `uniform:SCALE`, see `initializers.parse`.
@@ -74,10 +78,10 @@ def attach(
     Source: Lechner (ICLR 2020), equations 2 to 6 and Definition 1; Nøkland (2016); Lillicrap et al. (2016).
     """
     rule = METHODS[method] if isinstance(method, str) else method
-    if type(rule.transport) not in (Direct, Chain):
+    if not _attachable(rule.transport):
         raise InvalidValue(
             f"{rule.title} brings errors to layers in a way of its own, which cannot be attached: choose a method "
-            f"whose transport is Direct or Chain, such as dfa or fa"
+            f"whose transport is Direct or Chain, such as dfa or fa, or usf or frsf"
         )
     if isinstance(model, Attached):
         raise InvalidValue("this model is attached already: attach model.model, the net inside it")
@@ -96,6 +100,13 @@ def attach(
     if example is not None:
         attached.prepare(*as_call(example))
     return attached
+
+
+def _attachable(transport: Transport) -> bool:
+    """Whether all it needs is the output's error or a layer's, and matrices that a forward pass knows."""
+    if isinstance(transport, SignSymmetric):
+        return type(transport) is SignSymmetric and transport.magnitudes != "batch"
+    return type(transport) in (Direct, Chain)
 
 
 class Draw:
@@ -194,7 +205,8 @@ class Attached(nn.Module):
             weight = layer.weight.detach()
             shape = FeedbackShape(tuple(weight.shape), weight_fan_in(weight, layer.geometry))
             # Number n − 1, because layer n sends it down to layer n − 1: so a plain net has the engine's numbers.
-            self.feedback.put(number, shape, functools.partial(draw, shape, number - 1, weight))
+            if method.transport.needs_feedback:
+                self.feedback.put(number, shape, functools.partial(draw, shape, number - 1, weight))
             fixed = FixedLayer(number, layer.geometry, self._switch)
             self._hooks.append(layer.module.register_forward_pre_hook(fixed.before))
             self._hooks.append(layer.module.register_forward_hook(fixed.after))
@@ -217,7 +229,15 @@ class Attached(nn.Module):
     def _learning_pass(self) -> Pass:
         if self._direct:
             return Pass(torch.Tensor.detach, self.layout.blocks)
-        return Pass(None, fixed=tuple(self.feedback) if self._layerwise else None)
+        return Pass(None, carrier=self._carrier if self._layerwise else None)
+
+    def _carrier(self, number: int, weight: Tensor) -> Tensor:
+        """What stands where BP has the weights of linear layer or convolution `number`."""
+        own = self.feedback[number] if self.method.transport.needs_feedback else None
+        if isinstance(self.method.transport, SignSymmetric):
+            return self.method.transport.matrix(weight.detach(), own)
+        assert own is not None
+        return own
 
     def _passed(self, current: Pass, call: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """One forward pass under the hooks."""
@@ -262,7 +282,7 @@ class Attached(nn.Module):
 
     @property
     def _layerwise(self) -> bool:
-        return isinstance(self.method.transport, Chain) and self.method.transport.fixed
+        return isinstance(self.method.transport, LayerByLayer) and not self.method.transport.exact
 
     # ------------------------------------------------------------------------------------------- what the model is like
 
@@ -338,8 +358,8 @@ class Attached(nn.Module):
             current = self._learning_pass()
         else:
             # A copy goes on, because what follows may overwrite what it gets.
-            fixed = tuple(self.feedback) if self._layerwise and not true else None
-            current = Pass(torch.Tensor.clone, self.layout.blocks, fixed)
+            carrier = self._carrier if self._layerwise and not true else None
+            current = Pass(torch.Tensor.clone, self.layout.blocks, carrier)
         with torch.enable_grad():
             output = self._untouched(current, args, kwargs)
             if self._direct and not true:

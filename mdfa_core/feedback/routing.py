@@ -120,16 +120,17 @@ class Pass:
     Args:
         instead: makes what goes on in place of a block's output: cut off, or a copy; None leaves blocks alone.
         blocks: those that count; None: all that have a hook.
-        fixed: feedback of every layer, for a rule that goes layer after layer.
+        carrier: what stands where BP has a layer's weights, from its number and these, for a rule that goes layer after
+            layer.
     """
 
     def __init__(
         self,
         instead: Callable[[Tensor], Tensor] | None,
         blocks: Collection[str] | None = None,
-        fixed: Sequence[Tensor] | None = None,
+        carrier: Callable[[int, Tensor], Tensor] | None = None,
     ) -> None:
-        self.instead, self.blocks, self.fixed = instead, blocks, fixed
+        self.instead, self.blocks, self.carrier = instead, blocks, carrier
         self.met: list[Met] = []
         self.inputs: list[Tensor] = []
 
@@ -177,7 +178,7 @@ class Cut:
 
 
 class FixedLayer:
-    """The hooks that give one linear layer or convolution fixed feedback in the place of Wᵀ."""
+    """The hooks that give one linear layer or convolution another matrix in the place of Wᵀ."""
 
     def __init__(self, number: int, geometry: Geometry | None, switch: Switch) -> None:
         self.number, self.geometry, self.switch = number, geometry, switch
@@ -185,7 +186,7 @@ class FixedLayer:
     def before(self, module: nn.Module, args: tuple[Any, ...]) -> Any:
         """Forward pre-hook: the layer works on its input cut off from the graph."""
         current = self.switch.current
-        if current is None or current.fixed is None:
+        if current is None or current.carrier is None:
             return None
         if not args:
             raise InvalidValue(
@@ -198,12 +199,13 @@ class FixedLayer:
     def after(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Any:
         """Forward hook: the error finds its way back to the input by the feedback."""
         current = self.switch.current
-        if current is None or current.fixed is None:
+        if current is None or current.carrier is None:
             return None
         x = current.inputs.pop()
         if not x.requires_grad:
             return None
-        return LayerError.apply(output, x, current.fixed[self.number], self.geometry)
+        weight: Any = module.weight
+        return LayerError.apply(output, x, current.carrier(self.number, weight), self.geometry)
 
 
 def first_tensor(leaves: Sequence[Any]) -> int | None:

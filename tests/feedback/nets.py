@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from mdfa_core.feedback import Attached, attach
 from mdfa_core.feedback.layout import Weighted
 from mdfa_core.learner import Learner
-from mdfa_core.methods import METHODS, Chain, Direct
+from mdfa_core.methods import METHODS, Direct
 from mdfa_core.networks import ConvLayer
 
-ATTACHABLE = [name for name, method in METHODS.items() if type(method.transport) in (Direct, Chain)]
+ATTACHABLE = ["bp", "fa", "dfa", "mdfa", "usf", "frsf"]
 DIRECT = [name for name in ATTACHABLE if type(METHODS[name].transport) is Direct]
 LAYERWISE = [name for name in ATTACHABLE if name not in DIRECT and METHODS[name].transport.feedback is not None]
 

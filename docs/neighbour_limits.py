@@ -1,0 +1,75 @@
+"""Print the small tables of docs/neighbours.md: when KP and CHL are BP, and sign-only optimizers by batch size."""
+
+import statistics
+from collections.abc import Iterable
+
+import torch
+
+from mdfa_core import METHODS, Every, Experiment, Run, probes, train
+from mdfa_core.learner import Learner
+from mdfa_core.methods import Method
+from mdfa_core.neighbours import ContrastiveHebbian
+from mdfa_core.optimizers import OPTIMIZERS
+
+torch.set_num_threads(1)
+SEEDS = (0, 1, 2, 3, 4)
+BASE = Experiment(network="digits-fc", forward_init="uniform:1", feedback_init="uniform:1", learning_rate=0.1)
+
+
+def spread(values: Iterable[float], digits: int = 1) -> str:
+    found = list(values)
+    return f"{statistics.mean(found):.{digits}f} ± {statistics.stdev(found):.{digits}f}"
+
+
+def print_table(head: list[str], rows: list[list[str]]) -> None:
+    for row in (head, ["---"] * len(head), *rows):
+        print("|", " | ".join(row), "|")
+    print(flush=True)
+
+
+def of(method: str, **settings: object) -> list[Experiment]:
+    return [BASE.replace(method=method, seed=seed, **settings) for seed in SEEDS]
+
+
+rows = []
+for l2 in (0.0, 1e-3, 1e-2, 1e-1):
+    angles: dict[int, tuple[float | None, ...]] = {}
+    for event in train(of("kp", l2=l2, epochs=100), device="cpu", probe=Every(epochs=10)):
+        if event.kind == "probed":
+            angles[event.epoch] = event.angle_overall
+        if event.kind == "finished":
+            accuracy = event.test_accuracy
+    kept = [[a for a in angles[epoch] if a is not None] for epoch in (10, 50, 100)]
+    rows.append([f"{l2:g}", *map(spread, kept), spread(100 * a for a in accuracy if a is not None)])
+print_table(["l2", "angle to BP, epoch 10", "epoch 50", "epoch 100", "test, %"], rows)
+
+rows = []
+for forward in ("normal:0.1", "normal:0.2", "normal:0.4"):
+    row = [forward]
+    for gamma in (0.001, 0.01, 0.1):
+        found = []
+        for seed in SEEDS:
+            run = Run(BASE.replace(forward_init=forward, seed=seed), device="cpu")
+            own = Method(title="CHL", description="", transport=ContrastiveHebbian(gamma=gamma))
+            twin = Learner(run.network, own, OPTIMIZERS["sgd"], run.learner.parameters, learning_rates=[0.1])
+            batch = twin.observe(*run.batch(1))
+            angle = probes.measure(run.network, twin.parameters, batch.trace, batch.signals).angle_overall[0]
+            found.append(float("nan") if angle is None else angle)
+        row.append(spread(found, 2))
+    rows.append(row)
+print_table(["forward weights", "γ = 0.001", "γ = 0.01", "γ = 0.1"], rows)
+
+rows = []
+for method in ("bp", "mdfa"):
+    forward = "uniform:1" if method == "bp" else "normal:0.1"
+    for optimizer, rate in (("sgd", 0.1), ("signsgd", 1e-3), ("rprop", 1e-3)):
+        row = [METHODS[method].title, f"{OPTIMIZERS[optimizer].title}, {rate:g}"]
+        for size in (16, 64, 1000):  # a task has fewer than 1000 training images: all of them
+            scores = []
+            for experiment in of(method, forward_init=forward, optimizer=optimizer, learning_rate=rate, epochs=100):
+                run = Run(experiment.replace(batch_size=size, drop_last=False), device="cpu")
+                *_, finished = run.events()
+                scores.append(100 * (finished.best_train_accuracy[0] or 0.0))
+            row.append(spread(scores))
+        rows.append(row)
+print_table(["rule", "optimizer, rate", "16 a batch", "64 a batch", "all (about 240)"], rows)
