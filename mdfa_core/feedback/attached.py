@@ -53,8 +53,8 @@ def attach(
 
     With a direct rule (DFA, mDFA) the graph is cut after every hidden block, and the block's output h_l receives
     ε_l = e B_l, e = ∂L/∂z being the error at the model's output (equation 6); inside a block autograd works as always.
-    With FA every linear layer and convolution sends δ B instead of δ W to its input; with uSF and frSF δ V, the signs of
-    W in V. With BP nothing is changed.
+    With FA every linear layer and convolution sends δ B instead of δ W to its input, with uSF and frSF δ V, where V
+    has the signs of W. With BP nothing is changed.
 
     Args:
         model: any module whose first output tensor is [examples, outputs], or [examples] for one output.
