@@ -165,11 +165,13 @@ class Rprop(Optimizer):
 
     def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float, step: int) -> None:
         last, size = slots
-        turned = last.mul_(g).sign_()
-        size.copy_(torch.where(turned > 0, self.grow * size, torch.where(turned < 0, self.shrink * size, size)))
+        same = last.mul_(g).sign_()  # 1, -1 where g turned, 0
+        size.addcmul_(size, same.clamp(min=0), value=self.grow - 1)
+        size.addcmul_(size, same.clamp(max=0), value=1 - self.shrink)
         if rate > 0:
             size.clamp_(self.least / rate, self.most / rate)
-        last.copy_(torch.where(turned < 0, 0.0, g))
+        turned = same < 0
+        last.copy_(g).masked_fill_(turned, 0)
         parameter.addcmul_(last.sign(), size, value=-rate)
 
 
