@@ -41,15 +41,13 @@ with Store(given.store) as store:
 
 for count in work.profile.outputs:
     print(f"\n{count} output{'s' * (count > 1)}\n")
-    print(
-        "| rule | test, % | best train, % | unit signs | batch signs | optimizer | initialisation | l2 | ms an epoch |"
-    )
-    print("|" + " --- |" * 9)
+    print("| rule | test, % | best train, % | unit signs | batch signs | optimizer | initialisation | l2 |")
+    print("|" + " --- |" * 8)
     for line in (row for row in rows if row["outputs"] == count):
         cells = [line["rule"]]
         cells += [f"{printed(line[n], 100)} ± {printed(line[n + ' ±'], 100)}" for n in ("test", "train")]
         cells += [f"{printed(line[n], digits=3)} ± {printed(line[n + ' ±'], digits=3)}" for n in ("unit", "batch")]
-        cells += [line["optimizer"], line["initialisation"], f"{line['l2']:g}", printed(line["ms an epoch"])]
+        cells += [line["optimizer"], line["initialisation"], f"{line['l2']:g}"]
         print("|", " | ".join(cells), "|")
 
 if given.keep:
@@ -63,6 +61,6 @@ if given.keep:
         "profile": work.profile.title,
         "seeds": work.profile.seeds,
         "epochs": work.profile.epochs,
-        "rows": rows,
+        "rows": [{name: value for name, value in row.items() if name != "ms an epoch"} for row in rows],
     }
     path.write_text(json.dumps(kept, indent=1) + "\n")
