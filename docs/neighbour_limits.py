@@ -47,14 +47,17 @@ for l2 in (0.0, 1e-3, 1e-2, 1e-1):
 print_table(["l2", "angle to BP, epoch 10", "epoch 50", "epoch 100", "test, %"], rows)
 
 rows = []
-for forward in ("uniform:1", "normal:0.1", "normal:0.2", "normal:0.4"):
-    first = Run(BASE.replace(method="chl", forward_init=forward), device="cpu")
+for drawn_as, forward in (
+    *(("chl", forward) for forward in ("uniform:1", "normal:0.1", "normal:0.2", "normal:0.4")),
+    ("mdfa", "normal:0.1"),
+):
+    first = Run(BASE.replace(method=drawn_as, forward_init=forward), device="cpu")
     norm = torch.linalg.matrix_norm(first.learner.parameters.weights[1][0], 2).item()
-    row = [f"{forward} (‖W₂‖ = {norm:.1f})"]
+    row = [f"{forward}{', a mono-net' * (drawn_as == 'mdfa')} (‖W₂‖ = {norm:.1f})"]
     for gamma in (0.001, 0.01, 0.1):
         found: list[float | None] = []
         for seed in SEEDS:
-            run = Run(BASE.replace(method="chl", forward_init=forward, seed=seed), device="cpu")
+            run = Run(BASE.replace(method=drawn_as, forward_init=forward, seed=seed), device="cpu")
             own = Method(title="CHL", description="", transport=ContrastiveHebbian(gamma=gamma))
             twin = Learner(run.network, own, OPTIMIZERS["sgd"], run.learner.parameters, learning_rates=[0.1])
             batch = twin.observe(*run.batch(1))

@@ -1,0 +1,81 @@
+"""Rules tuned alike: equal budgets for all, searches that see no test image, rows that say what was run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean, stdev
+
+import pytest
+
+from mdfa_core import METHODS, Experiment
+from mdfa_core.comparison import PROFILES, Comparison, candidates
+from mdfa_core.errors import InvalidValue, UnknownName
+from mdfa_core.store import Store
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_rule_has_as_many_candidates_and_only_what_it_reads(method: str) -> None:
+    found = candidates(method)
+    assert len(found) == 36 == len({tuple(sorted(settings.items())) for settings in found})
+    for settings in found:
+        Experiment(method=method).replace(**settings)  # is an experiment
+        assert ("feedback_init" in settings) is METHODS[method].transport.needs_feedback
+        assert ("l2" in settings) is (method == "kp")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_first_candidates_are_from_everywhere(method: str) -> None:
+    first = candidates(method)[:12]
+    assert {settings["forward_init"] for settings in first} == {"zeros", "uniform:1", "normal:0.1"}
+    assert len({settings["optimizer"] for settings in first}) == 3
+    assert len({settings["learning_rate"] for settings in first}) >= 4
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_profiles_are_of_binary_and_n_class_tasks(profile: str, tmp_path: Path) -> None:
+    with Store(tmp_path / "runs.sqlite") as store:
+        found = Comparison(profile, store)
+    assert found.profile.outputs == (1, 10)
+    assert found.methods == tuple(METHODS)
+    assert max(rung.tasks for rung in found.profile.rungs) <= len(found.profile.seeds)
+
+
+def test_a_comparison_is_tuned_on_validation_and_kept(tmp_path: Path) -> None:
+    with Store(tmp_path / "runs.sqlite") as store:
+        work = Comparison.from_texts(
+            "smoke", store, methods="bp, drtp", outputs="1", seeds="3,4", epochs=2, device="cpu"
+        )
+        told = [(method, outputs) for method, outputs, _ in work]
+        assert set(told) == {("bp", 1), ("drtp", 1)}
+        assert [(row.method, row.outputs) for row in work.rows] == [("bp", 1), ("drtp", 1)]
+        for row in work.rows:
+            assert dict(row.settings) in candidates(row.method)
+            assert [record.experiment.seed for record in row.records] == [3, 4]
+            assert all(record.experiment.epochs == 2 and not record.sealed for record in row.records)
+            assert row.of("test") == [record.test_accuracy for record in row.records]
+            assert row.of("unit") == [record.probes[-1].unit for record in row.records]
+            line = row.flat()
+            assert line["test"] == fmean(row.of("test"))
+            assert line["test ±"] == stdev(row.of("test"))
+            assert line["optimizer"].startswith(str(row.settings["optimizer"]))
+        searched = [record for record in store.records() if record.sealed]
+        assert len(searched) == 2 * 12
+        assert all(record.test_accuracy is None for record in searched)
+
+        again = Comparison.from_texts(
+            "smoke", store, methods="bp, drtp", outputs="1", seeds="3,4", epochs=2, device="cpu"
+        )
+        assert list(again) == []  # nothing is run twice
+        assert again.rows == work.rows
+
+
+def test_what_is_wrong_is_said_in_a_sentence(tmp_path: Path) -> None:
+    with Store(tmp_path / "runs.sqlite") as store:
+        with pytest.raises(UnknownName, match="unknown profile 'huge': choose one of digits, quick, smoke"):
+            Comparison("huge", store)
+        with pytest.raises(UnknownName, match="unknown method 'hebb': choose one of"):
+            Comparison.from_texts("smoke", store, methods="bp,hebb")
+        with pytest.raises(InvalidValue, match="outputs is '1,x': give numbers separated by commas"):
+            Comparison.from_texts("smoke", store, outputs="1,x")
+        with pytest.raises(InvalidValue, match="epochs is -1: give a positive integer"):
+            Comparison("smoke", store, epochs=-1)
