@@ -74,6 +74,11 @@ DIRECT = {"bp": False, "fa": False, "dfa": True, "mdfa": True}
 """The paper's four methods: whether a method's error comes straight from the output. Its neighbours' references are in
 `test_neighbours`."""
 
+PAIRS = [
+    (method, optimizer) for method in METHODS for optimizer in OPTIMIZERS if method in DIRECT or optimizer == "sgd"
+]
+"""The paper's methods with every optimizer, their neighbours with plain SGD."""
+
 
 @dataclass
 class Reference:

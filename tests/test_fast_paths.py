@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mdfa_core import ACTIVATIONS, METHODS, OPTIMIZERS, Learner, kernels
+from mdfa_core import ACTIVATIONS, OPTIMIZERS, Learner, kernels
 from mdfa_core.kernels import PRECISIONS
 from mdfa_core.networks import Network
-from tests.references import DIRECT, batch_of, learner_of, network_of, relative
+from tests.references import PAIRS, batch_of, learner_of, network_of, relative
 
 FLOAT32, FLOAT64 = PRECISIONS["float32"], PRECISIONS["float64"]
 EXAMPLES, INPUTS, OUTPUTS = 64, 260, 300  # 5 million multiply-adds: large
@@ -120,15 +120,9 @@ def test_stacks_start_replicas_on_cache_lines_and_keep_channels_last() -> None:
 
 
 RATES, PENALTIES = (0.05, 0.2, 0.01), (0.0, 0.01, 0.1)
-# The paper's methods with every optimizer, their neighbours with one. Where only the sign of g counts, float32's
-# rounding of a g near 0 is worth a whole step.
+# Where only the sign of g counts, float32's rounding of a g near 0 is worth a whole step.
 SIGNS_ONLY = ("signsgd", "rprop")
-STEPS = [
-    (method, optimizer)
-    for method in METHODS
-    for optimizer in OPTIMIZERS
-    if optimizer not in SIGNS_ONLY and (method in DIRECT or optimizer == "sgd")
-]
+STEPS = [(method, optimizer) for method, optimizer in PAIRS if optimizer not in SIGNS_ONLY]
 
 
 def exact_twin(learner: Learner, *, replicas: slice = slice(None)) -> Learner:

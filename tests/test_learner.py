@@ -18,6 +18,7 @@ from mdfa_core.networks import Parameters
 from mdfa_core.optimizers import OPTIMIZERS
 from tests.references import (  # noqa: F401 - one_thread is a fixture
     ARCHITECTURES,
+    PAIRS,
     autograd,
     batch_of,
     learner_of,
@@ -80,8 +81,7 @@ def assert_alone_equals_stacked(
 
 @pytest.mark.parametrize("shared", [True, False], ids=["one-batch", "own-batches"])
 @pytest.mark.parametrize("architecture", ["fc:32,16", "conv:16/3/2,16/2/1", "conv:16/3/2+fc:32"])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "optimizer"), PAIRS)
 def test_a_replica_alone_equals_itself_in_the_stack(
     method: str, optimizer: str, architecture: str, shared: bool
 ) -> None:
@@ -174,8 +174,7 @@ def test_a_ragged_batch_is_a_mean_over_its_own_size() -> None:
             assert relative(ours, gradient) < 1e-12
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(("method", "optimizer"), PAIRS)
 def test_without_hidden_layers_all_methods_are_the_same(method: str, optimizer: str) -> None:
     network = network_of("fc:", outputs=3)
     weights = np.abs(np.random.default_rng(0).normal(size=(3, 112)))
@@ -229,8 +228,7 @@ def test_small_updates_are_not_lost_to_bfloat16() -> None:
 # -------------------------------------------------------------------------------------------------------- what it does
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(("method", "optimizer"), PAIRS)
 def test_a_step_is_observe_and_learn(method: str, optimizer: str) -> None:
     network = network_of("conv:3/3/2+fc:4")
     one, two = (learner_of(network, method, optimizer=optimizer, rates=RATES) for _ in range(2))
