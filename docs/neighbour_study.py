@@ -51,10 +51,11 @@ for count in work.profile.outputs:
         print("|", " | ".join(cells), "|")
 
 if given.keep:
+    chosen = [f"--{name} {getattr(given, name)}" for name in ("methods", "outputs") if getattr(given, name)]
     path = HERE / "neighbours.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
     kept[given.profile] = {
-        "command": f"python docs/neighbour_study.py {given.profile} --keep",
+        "command": " ".join(["python docs/neighbour_study.py", given.profile, *chosen, "--keep"]),
         "machine": machine.described(),
         "commits": sorted({str(p.commit) for p in provenance}),
         "torch": torch.__version__,
