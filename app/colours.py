@@ -68,5 +68,8 @@ def dash_of_layer(number: int) -> tuple[int, ...]:
 
 
 def dash_of_rule(number: int) -> tuple[int, ...]:
-    """The dash of learning rule `number`, from 0; BP is dotted, for it often lies on another line."""
-    return RULE_DASHES[number % len(RULE_DASHES)]
+    """The dash of learning rule `number`, from 0; BP is dotted, for it often lies on another line.
+
+    Where the colours begin again the dashes are one further, so that no two of 64 rules look the same.
+    """
+    return RULE_DASHES[(number + number // len(RULE_DASHES)) % len(RULE_DASHES)]

@@ -23,6 +23,7 @@ from app.limits import LIMITS
 from app.live import LiveHTML
 from app.messages import Answer, Facts, Position, Refused, State, Status, Update
 from app.pace import SPEEDS
+from app.paper import PaperPane, known, preset
 from app.presets import PRESETS
 from app.rules import Rule, rules
 from app.scoreboard import Lane
@@ -34,6 +35,7 @@ from app.views import Chart, Drawn, Epochs, Style
 from mdfa_core import Experiment, MdfaError
 from mdfa_core.inspection import Found, Snapshot, find_disagreeing
 from mdfa_core.networks import parse_architecture
+from mdfa_core.paper.published import CELLS
 
 TITLE = "Learning without backpropagation"
 
@@ -96,21 +98,21 @@ class Page:
         self.pause = button("Pause", self._pause, width=66)
         self.steps = {
             "1": button("Step", partial(self._step, "1"), "Train every net on one mini-batch.", width=58),
-            "10": button("10", partial(self._step, "10"), "Ten mini-batches.", width=42),
+            "10": button("10 steps", partial(self._step, "10"), "Ten mini-batches.", width=76),
             "epoch": button("Epoch", partial(self._step, "epoch"), "Every training image once.", width=62),
         }
         again = "Back to the same first weights. What was drawn turns grey; pressed once more, it goes."
         self.reset = button("Reset", self._reset, again, width=62)
         self.new_seed = button("New seed", self._new_seed, "Other weights, other feedback, other classes.", width=86)
-        self.speed = select({speed.title: name for name, speed in SPEEDS.items()}, state.speed)
+        speeds = {speed.title: name for name, speed in SPEEDS.items()}
+        self.speed = select(speeds, state.speed, "Speed", css_classes=["unlabelled"])
         self.speed.param.watch(self._set_speed, "value")
         self.trainer.set_speed(SPEEDS[state.speed])
         self.level = pn.widgets.RadioButtonGroup(
             options=words.levels(), value=state.level, stylesheets=[WIDGETS], css_classes=["small"], margin=0
         )
         self.level.param.watch(self._set_level, "value")
-        presets = {preset.title: name for name, preset in PRESETS.items()}
-        self.presets = select({**presets, "Your own": ""}, state.preset)
+        self.presets = select(_presets(state.preset), state.preset, "Show me", css_classes=["inline"])
         self.presets.param.watch(self._set_preset, "value")
         self.goes_on = select({rule.title: name for name, rule in self.rules.items()}, state.draw, "Its net goes on by")
         self.goes_on.param.watch(self._switch, "value")
@@ -131,12 +133,12 @@ class Page:
             "agreement": Chart(Style(title="Sign agreement", mark=(0.5, "chance"), **shared), self._epochs.range),  # type: ignore[arg-type]
             "accuracy": Chart(Style(title="Training accuracy", **shared), self._epochs.range),  # type: ignore[arg-type]
         }
-        self.take = TakeAway(self)
+        self.take, self.paper = TakeAway(self), PaperPane(self._picked)
         self.details = Details(
             self._epochs.range,
             rules=slots,
             layers=LIMITS.hidden_layers,
-            take=self.take.view,
+            given={"take": self.take.view, "paper": self.paper.view},
             on_open=self._opened,
             on_pick=self._pick_example,
             on_find=self._find,
@@ -211,9 +213,18 @@ class Page:
         self._refresh()
 
     def _set_preset(self, event: Any) -> None:
-        if event.new == self.preset or event.new not in PRESETS:
+        if event.new != self.preset and known(event.new):
+            self._load(event.new)
+
+    def _load(self, name: str) -> None:
+        """Begin what a preset or a cell of the paper describes."""
+        state = link.of_preset(name)
+        try:
+            LIMITS.check_all([self.rules[rule].experiment(state.settings) for rule in state.rules])
+        except MdfaError as error:
+            self._complaint = f"{preset(name).title}: {error}"
+            self._refresh()
             return
-        state = link.of_preset(event.new)
         self.preset, self.compared, self.drawn = state.preset, state.rules, state.draw
         self.controls.show(state.settings)
         self._complaint = self._note = ""
@@ -254,6 +265,8 @@ class Page:
                 self._toggle(name)
             if name in self.compared:
                 self._draw_net_of(name)
+        elif what == "cell" and name in CELLS:
+            self._load(name)
         elif what == "layer" and name.isdecimal() and int(name) < LIMITS.hidden_layers:
             if self.details.tab not in ("layers", "example", "weights"):
                 self.details.choice.value = "layers"
@@ -486,7 +499,8 @@ class Page:
         self.pause.disabled = state not in (State.RUNNING, State.QUEUED)
         for step in self.steps.values():
             step.disabled = state not in (State.IDLE, State.PAUSED)
-        self.presets.value = self.preset
+        self.presets.param.update(options=_presets(self.preset), value=self.preset)
+        self.paper.show(self.preset)
         self.status.object = self._status()
         self.numbers.object = self._numbers()
         self.claim.object = self._claim()
@@ -515,16 +529,18 @@ class Page:
             "layers": f"The hidden layers of the net of {title}; {words.level_title(self.level.value)} are measured.",
             "curves": "All rules; the grey lines are those before.",
             "take": "Everything here is about the nets as they are now.",
+            "paper": "The paper's tables beside what this project measured.",
         }.get(self.details.tab, f"The net of {title}; choose another one in the list of learning rules.")
 
     def _claim(self) -> str:
-        if self.preset not in PRESETS:
+        if not known(self.preset):
             return ""
-        preset = PRESETS[self.preset]
-        changed = "" if self.experiment == preset.experiment else ' <span class="chip">changed since</span>'
+        shown = preset(self.preset)
+        changed = "" if self.experiment == shown.experiment else ' <span class="chip">changed since</span>'
+        look = "Look for" if self.preset in PRESETS else "How"
         return (
-            f"<h2>{html.escape(preset.title)}{changed}</h2><p>{html.escape(preset.claim)}</p>"
-            f'<p class="look"><b>Look for:</b> {html.escape(preset.look)}</p>'
+            f"<h2>{html.escape(shown.title)}{changed}</h2><p>{html.escape(shown.claim)}</p>"
+            f'<p class="look"><b>{look}:</b> {html.escape(shown.look)}</p>'
         )
 
     def _status(self) -> str:
@@ -571,6 +587,12 @@ class Page:
     def close(self, session_context: object) -> None:
         """Stop training: the session is over, nobody looks any more."""
         self.trainer.close()
+
+
+def _presets(chosen: str) -> dict[str, str]:
+    """What to begin with, by title; a cell of the paper only while it is chosen."""
+    cell = {preset(chosen).title: chosen} if chosen in CELLS else {}
+    return {**{shown.title: name for name, shown in PRESETS.items()}, **cell, "Your own": ""}
 
 
 def build() -> pn.Template:
