@@ -11,9 +11,7 @@ from functools import partial
 from typing import Any
 
 import panel as pn
-from bokeh.document import Document
 from bokeh.models.ui import Tooltip
-from panel.io.state import set_curdoc
 
 from app import diagram, link, scoreboard, words
 from app.controls import Controls
@@ -27,6 +25,7 @@ from app.paper import PaperPane, known, preset
 from app.presets import PRESETS
 from app.rules import Rule, rules
 from app.scoreboard import Lane
+from app.screens import Screen, Served
 from app.session import Trainer, absent
 from app.sharing_links import Address, copy_button
 from app.style import PAGE, PANES, WIDGETS, asset
@@ -40,7 +39,7 @@ from mdfa_core.paper.published import CELLS
 TITLE = "Learning without backpropagation"
 
 _BUSY = (State.RUNNING, State.QUEUED, State.PREPARING)
-_OVER = (State.FINISHED, State.DIVERGED, State.FAILED)
+OVER = (State.FINISHED, State.DIVERGED, State.FAILED)
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _log = logging.getLogger(__name__)
 
@@ -50,10 +49,14 @@ class Page:
 
     A setting that is changed makes new nets from the same seed, which start at once if the old ones were training; the
     old curves stay in grey. Learning rate, speed, measurement level and rules change as it runs.
+
+    Args:
+        screen: where it is shown; None if nobody looks, and `drain` is called by who made it.
+        query: of a link, as `link` reads it.
     """
 
-    def __init__(self, document: Document | None, query: str = "") -> None:
-        self._document = document
+    def __init__(self, screen: Screen | None, query: str = "") -> None:
+        self._screen = screen
         state, complaints = link.read(query, tabs=tuple(TABS))
         self.trainer = Trainer(self._call_drain)
         self.rules = rules()
@@ -61,7 +64,7 @@ class Page:
         self.experiment = state.settings
         self.compared, self.drawn, self.preset, self._embed = state.rules, state.draw, state.preset, state.embed
         self.state = State.IDLE
-        self._message = words.STATE_WORDS[State.IDLE]
+        self.message = words.STATE_WORDS[State.IDLE]
         self._note = ""
         self._complaint = " ".join(map(words.sentence, complaints))
         self._number = 0
@@ -146,10 +149,8 @@ class Page:
         if state.tab:
             self.details.choice.value = state.tab
 
-    def template(self) -> pn.Template:
-        """The page, ready to be served."""
-        template = pn.Template(asset("page.html"))
-        template.add_variable("page_css", PAGE)
+    def parts(self) -> dict[str, Any]:
+        """Everything the page is made of, by name."""
         controls = self.controls
         parts: dict[str, Any] = {
             "dark": self.dark, "presets": self.presets, "copy": self.copy, "address": self.address,
@@ -167,7 +168,13 @@ class Page:
         }  # fmt: skip
         for name, chart in self.charts.items():
             parts[name] = pn.pane.Bokeh(chart.figure, sizing_mode="stretch_width", margin=0)
-        for name, part in parts.items():
+        return parts
+
+    def template(self) -> pn.Template:
+        """The page, ready to be served."""
+        template = pn.Template(asset("page.html"))
+        template.add_variable("page_css", PAGE)
+        for name, part in self.parts().items():
             template.add_panel(name, part)
         return template
 
@@ -177,7 +184,7 @@ class Page:
         experiment = self._asked_for()
         if experiment is None:
             return
-        if self.state in _OVER or experiment != self.experiment:
+        if self.state in OVER or experiment != self.experiment:
             self._make(experiment, start=True)
         else:
             self._going = True
@@ -238,7 +245,7 @@ class Page:
             return
         if names == {"learning_rate"} and experiment == self.experiment.replace(learning_rate=experiment.learning_rate):
             self.experiment = experiment
-            if self.state not in _OVER:
+            if self.state not in OVER:
                 self.trainer.set_learning_rate(experiment.learning_rate)
                 if self.position.step:
                     self._note = f"Learning rate {experiment.learning_rate:g} since epoch {self.position.epoch}."
@@ -370,9 +377,9 @@ class Page:
         try:
             self._number = self.trainer.prepare(experiment, [self.rules[name] for name in self.compared], start=start)
         except MdfaError as error:
-            self.state, self._message = State.FAILED, str(error)
+            self.state, self.message = State.FAILED, str(error)
         else:
-            self.state, self._message = State.PREPARING, words.STATE_WORDS[State.PREPARING]
+            self.state, self.message = State.PREPARING, words.STATE_WORDS[State.PREPARING]
         self.details.clear()
         self._look()
         self._locked(self._draw)
@@ -385,19 +392,15 @@ class Page:
     # ----------------------------------------------------------------------------------------- what the trainer says
 
     def _locked(self, edit: Callable[[], None]) -> None:
-        """Edit Bokeh models while the document is locked; at once where there is no document."""
-        if self._document is None or self._document.session_context is None:
+        """Edit Bokeh models where that is allowed; at once where nobody looks."""
+        if self._screen is None:
             edit()
         else:
-            self._document.add_next_tick_callback(partial(self._guarded, edit))
-
-    def _guarded(self, edit: Callable[[], None]) -> None:
-        with set_curdoc(self._document):
-            edit()
+            self._screen.soon(edit)
 
     def _call_drain(self) -> None:
-        if self._document is not None:
-            self._document.add_next_tick_callback(partial(self._guarded, self.drain))
+        if self._screen is not None:
+            self._screen.soon(self.drain)
 
     def drain(self) -> None:
         """Draw what has happened since the last time."""
@@ -434,14 +437,14 @@ class Page:
 
     def _absorb_status(self, status: Status) -> None:
         self.state = status.state
-        self._message = status.message or words.STATE_WORDS[status.state]
+        self.message = status.message or words.STATE_WORDS[status.state]
         if status.state not in (State.IDLE, State.RUNNING, State.PREPARING, State.PAUSED) or (
             status.state is State.IDLE and status.message
         ):
             self._note = ""
         if status.state is State.FINISHED:
             ends = {lane.history.name: lane.history.outcome for lane in self.lanes.values()}
-            self._message += " " + words.outcomes({name: end for name, end in ends.items() if end is not None})
+            self.message += " " + words.outcomes({name: end for name, end in ends.items() if end is not None})
         self._going &= status.state in _BUSY
         self._ticks.clear()
 
@@ -548,7 +551,7 @@ class Page:
         chip = f'<span class="chip {state.name.lower()}">{state.value.capitalize()}</span>'
         # A note on what was just changed is worth more than what a state always means.
         noted = self._note and state in (State.IDLE, State.RUNNING, State.PAUSED)
-        message = self._note if noted else self._message
+        message = self._note if noted else self.message
         complaint = (
             f'<p class="complaint" role="alert"><span class="chip invalid">Not possible</span>'
             f"{html.escape(words.sentence(self._complaint))}</p>"
@@ -599,9 +602,10 @@ def build() -> pn.Template:
     """The page for the visitor whose session this is."""
     given = pn.state.session_args or {}
     pairs = [(key, values[0].decode("utf-8", "replace")) for key, values in given.items() if values]
-    page = Page(pn.state.curdoc, link.joined(pairs))
+    document = pn.state.curdoc
+    page = Page(None if document is None else Served(document), link.joined(pairs))
     pn.state.on_session_destroyed(page.close)
     template = page.template()
-    if pn.state.curdoc is not None:
-        pn.state.curdoc.title = TITLE
+    if document is not None:
+        document.title = TITLE
     return template
