@@ -26,8 +26,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "of-this-test"
 LONGEST_CURVE = """() => Math.max(0, ...Bokeh.documents.flatMap((document) => [...document._all_models.values()])
-  .filter((model) => model.type === "ColumnDataSource" && model.data.x && model.data.x.length)
-  .map((model) => model.data.x.length))"""
+  .filter((model) => model.type === "ColumnDataSource").map((model) => model.get_length() ?? 0))"""
 
 
 @pytest.fixture(scope="module")
@@ -84,16 +83,10 @@ class Reader:
         page.set_default_timeout(60_000)
 
     def run_all(self, name: str) -> None:
-        self.page.goto(f"{self._address}/lab/tree/{name}.ipynb?token={TOKEN}")
-        self.page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
-        begun = self.page.locator(".jp-InputPrompt", has_text=re.compile(r"\[[*\d]"))
-        for _ in range(20):  # a kernel that has just started may not be listened to yet
-            self.page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$")).click()
-            self.page.get_by_text("Run All Cells", exact=True).click()
-            self.page.wait_for_timeout(1500)
-            if begun.count():
-                return
-        pytest.fail("JupyterLab ran no cell")
+        self.page.goto(f"{self._address}/lab/workspaces/{name}/tree/{name}.ipynb?token={TOKEN}")
+        self.page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+        self.page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$")).click()
+        self.page.get_by_text("Run All Cells", exact=True).click()
 
     def press(self, name: str) -> None:
         self.page.get_by_role("button", name=name, exact=True).click()
