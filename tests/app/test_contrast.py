@@ -1,4 +1,4 @@
-"""Every text of the page stands out from its ground as WCAG 2.2 AA asks, light and dark, by the style sheet's colours."""
+"""Texts of the page stand out from their ground as WCAG 2.2 AA asks, by the colours of the style sheet."""
 
 from __future__ import annotations
 
