@@ -532,7 +532,7 @@ class Page:
             "layers": f"The hidden layers of the net of {title}; {words.level_title(self.level.value)} are measured.",
             "curves": "All rules; the grey lines are those before.",
             "take": "Everything here is about the nets as they are now.",
-            "paper": "The paper's tables beside what this project measured.",
+            "paper": words.sentence(self._complaint or "The paper's tables beside what this project measured"),
         }.get(self.details.tab, f"The net of {title}; choose another one in the list of learning rules.")
 
     def _claim(self) -> str:

@@ -109,8 +109,10 @@ def test_a_cell_of_image_folders_says_that_nothing_can_be_fetched(page: Page, wa
 
 def test_a_cell_that_is_too_large_for_the_server_is_refused_and_nothing_changes(page: Page) -> None:
     before: tuple[Experiment, int] = (page.experiment, page._number)
+    page.details.choice.value = "paper"
     page.paper.table.pick(f"cell:{TOO_LARGE.name}")
     assert "billion multiplications" in page.status.object
+    assert "billion multiplications" in page.details._words.object  # where the visitor looks
     assert (page.experiment, page._number) == before
     for word in ("cell:table-9/fc", "cell:<b>"):
         page.paper.table.pick(word)
