@@ -7,7 +7,6 @@ import re
 import socket
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import pandas as pd
 import panel as pn
@@ -63,6 +62,12 @@ class Visitor:
         page.goto(address)
         self.state("Ready")
 
+    def check(self) -> None:
+        """Nothing went wrong, and nobody but the server was asked."""
+        local = ("data:", "blob:", "http://127.0.0.1:", "ws://127.0.0.1:")
+        assert [url for url in self.requests if not url.startswith(local)] == []
+        assert self.errors == []
+
     def state(self, name: str) -> None:
         self.page.locator(".chip", has_text=re.compile(f"^{name}$")).wait_for()
 
@@ -102,9 +107,7 @@ def visitor(page: Page, address: str) -> Iterator[Visitor]:
     """Whatever a test does, the page logs no error and asks nobody but its server."""
     visitor = Visitor(page, address)
     yield visitor
-    assert visitor.errors == []
-    hosts = {urlsplit(url).hostname for url in visitor.requests if not url.startswith(("data:", "blob:"))}
-    assert hosts == {"127.0.0.1"}
+    visitor.check()
 
 
 def test_start_compares_rules_and_a_change_leaves_grey_curves(
@@ -314,6 +317,6 @@ def test_nothing_is_wider_than_the_window(browser: Browser, address: str, width:
             visitor.page.wait_for_timeout(150)
             assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width, title
         assert visitor.page.evaluate("document.documentElement.dataset.theme") == "dark"
-        assert visitor.errors == []
+        visitor.check()
     finally:
         context.close()
