@@ -603,6 +603,10 @@ def build() -> pn.Template:
     given = pn.state.session_args or {}
     pairs = [(key, values[0].decode("utf-8", "replace")) for key, values in given.items() if values]
     document = pn.state.curdoc
+    if document is not None:
+        # Panel sets this only when it sends the page; what has been drawn by then would name Panel's own server.
+        styles = "static/extensions/panel/"
+        document._template_variables["dist_url"] = f"{pn.state.rel_path}/{styles}" if pn.state.rel_path else styles
     page = Page(None if document is None else Served(document), link.joined(pairs))
     pn.state.on_session_destroyed(page.close)
     template = page.template()
