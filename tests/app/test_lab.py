@@ -80,11 +80,12 @@ class Reader:
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(120_000)
 
     def run_all(self, name: str) -> None:
         self.page.goto(f"{self._address}/lab/workspaces/{name}/tree/{name}.ipynb?token={TOKEN}")
         self.page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+        self.page.wait_for_timeout(2000)  # the menu hears of the kernel a little later than the status bar
         self.page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$")).click()
         self.page.get_by_text("Run All Cells", exact=True).click()
 
