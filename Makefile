@@ -14,6 +14,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # A browser window is opened only where there is a screen to open it on.
 SCREEN := $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname -s)))
 
+# JupyterLab refuses to be run by root unless told; in a container there is often nobody else. It listens to this machine
+# only, and asks for its token.
+ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help app lab bench reproduce test lint types imports pytest slow constraints clean distclean free-port
@@ -31,7 +35,7 @@ app: $(VENV)/.app free-port ## Start the app and open it in the browser (install
 	@$(BIN)/panel serve app/ --port $(PORT) $(if $(SCREEN),--show)
 
 lab: $(VENV)/.notebooks ## Open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(if $(SCREEN),,--no-browser)
+	@$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(if $(SCREEN),,--no-browser) $(ROOT)
 
 bench: $(VENV)/.bench ## Measure this project beside torch.nn (two minutes); BENCH_ARGS adds options
 	@$(BIN)/mdfa bench $(BENCH_ARGS)

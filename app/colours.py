@@ -37,7 +37,7 @@ LIGHT = Palette(
     muted="#566173",
     grid="#e7eaf0",
     surface="#ffffff",
-    ghost="#8d97a6",
+    ghost="#868fa0",
     batch="#a9b4c4",
     train="#0067b1",
     validation="#c44e00",
@@ -70,6 +70,6 @@ def dash_of_layer(number: int) -> tuple[int, ...]:
 def dash_of_rule(number: int) -> tuple[int, ...]:
     """The dash of learning rule `number`, from 0; BP is dotted, for it often lies on another line.
 
-    Colours come back after eight rules, and then with other dashes.
+    Where the colours begin again the dashes are one further, so that no two of 64 rules look the same.
     """
-    return RULE_DASHES[(number + 3 * (number // len(RULE_DASHES))) % len(RULE_DASHES)]
+    return RULE_DASHES[(number + number // len(RULE_DASHES)) % len(RULE_DASHES)]

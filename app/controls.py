@@ -175,6 +175,8 @@ class Controls:
         if self._quiet:
             return
         changed = {name}
+        if name == "data":
+            self._rest = self._rest.replace(image_size=None)  # of the images before
         with self._quietly():  # choices that no longer fit change others: one call for all of it
             if name in ("data", "outputs", "batch_size", "activation", "network"):
                 changed |= self._adapt()
@@ -250,7 +252,11 @@ class _Initializer:
         self.scale = pn.widgets.FloatInput(
             value=float(scale) if scale else _SCALES.get(kind, 1.0),
             step=0.1,
-            **{**settings, "label": "Scale", "description": "Standard deviation, or the uniform bound times √fan-in."},
+            **{
+                **settings,
+                "label": f"Scale of {label[-1]}",
+                "description": "Standard deviation, or the uniform bound times √fan-in.",
+            },
         )
         self.show()
 

@@ -21,6 +21,7 @@ TABS = {
     "example": "One image",
     "weights": "Weights",
     "plane": "Plane",
+    "paper": "Paper",
     "take": "Take away",
 }
 """Titles of the tabs by name."""
@@ -36,7 +37,7 @@ class Details:
     Args:
         x: the axis of epochs.
         rules, layers: lines of a chart at most.
-        take: what the tab Take away holds.
+        given: what tabs hold that are not made here, by name.
         on_open: called when another tab is opened.
         on_pick, on_find: as `ExamplePane` takes them.
     """
@@ -47,7 +48,7 @@ class Details:
         *,
         rules: int,
         layers: int,
-        take: pn.viewable.Viewable,
+        given: Mapping[str, pn.viewable.Viewable],
         on_open: Callable[[], None],
         on_pick: Callable[[int], None],
         on_find: Callable[[], None],
@@ -57,7 +58,7 @@ class Details:
         self._dark = False
         self._charts: dict[str, dict[str, Chart]] = {}
         self._panes: dict[str, Pane] = {}
-        self._views: dict[str, pn.viewable.Viewable] = {"take": take}
+        self._views: dict[str, pn.viewable.Viewable] = dict(given)
         self.example: int | None = None
         self.unit: tuple[int, int] | None = None
         self.choice = pn.widgets.RadioButtonGroup(

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from app.limits import LIMITS, Limits
 from app.pace import SPEEDS
+from app.paper import known, preset
 from app.presets import FIRST, PRESETS
 from app.rules import rules
 from mdfa_core import Experiment, MdfaError
@@ -31,7 +32,7 @@ class State:
     """What a link holds.
 
     Attributes:
-        preset: its name, or nothing where another configuration was begun.
+        preset: its name or a cell's of the paper, or nothing where another configuration was begun.
         settings: of the experiment; its method means nothing here.
         rules: names of those that are compared.
         draw: the one of them that is drawn.
@@ -52,18 +53,18 @@ class State:
 
 
 def of_preset(name: str) -> State:
-    """The state a preset begins with.
+    """The state a preset, or a cell of the paper, begins with.
 
     Raises:
         UnknownName: there is no such preset.
     """
-    preset = PRESETS[name]
-    return State(preset=name, settings=preset.experiment, rules=preset.rules, draw=preset.rules[0], tab=preset.tab)
+    chosen = preset(name)
+    return State(preset=name, settings=chosen.experiment, rules=chosen.rules, draw=chosen.rules[0], tab=chosen.tab)
 
 
 def write(state: State) -> str:
     """The query that `read` turns into this state, empty for the first one."""
-    base = of_preset(state.preset) if state.preset in PRESETS else State(preset="", settings=FIRST)
+    base = of_preset(state.preset) if known(state.preset) else State(preset="", settings=FIRST)
     query: dict[str, str] = {}
     if state.preset != FIRST_PRESET:
         query["preset"] = state.preset or "none"

@@ -11,9 +11,7 @@ from functools import partial
 from typing import Any
 
 import panel as pn
-from bokeh.document import Document
 from bokeh.models.ui import Tooltip
-from panel.io.state import set_curdoc
 
 from app import diagram, link, scoreboard, words
 from app.controls import Controls
@@ -23,9 +21,11 @@ from app.limits import LIMITS
 from app.live import LiveHTML
 from app.messages import Answer, Facts, Position, Refused, State, Status, Update
 from app.pace import SPEEDS
+from app.paper import PaperPane, known, preset
 from app.presets import PRESETS
 from app.rules import Rule, rules
 from app.scoreboard import Lane
+from app.screens import Screen, Served
 from app.session import Trainer, absent
 from app.sharing_links import Address, copy_button
 from app.style import PAGE, PANES, WIDGETS, asset
@@ -34,11 +34,12 @@ from app.views import Chart, Drawn, Epochs, Style
 from mdfa_core import Experiment, MdfaError
 from mdfa_core.inspection import Found, Snapshot, find_disagreeing
 from mdfa_core.networks import parse_architecture
+from mdfa_core.paper.published import CELLS
 
 TITLE = "Learning without backpropagation"
 
 _BUSY = (State.RUNNING, State.QUEUED, State.PREPARING)
-_OVER = (State.FINISHED, State.DIVERGED, State.FAILED)
+OVER = (State.FINISHED, State.DIVERGED, State.FAILED)
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _log = logging.getLogger(__name__)
 
@@ -48,10 +49,14 @@ class Page:
 
     A setting that is changed makes new nets from the same seed, which start at once if the old ones were training; the
     old curves stay in grey. Learning rate, speed, measurement level and rules change as it runs.
+
+    Args:
+        screen: where it is shown; None if nobody looks, and `drain` is called by who made it.
+        query: of a link, as `link` reads it.
     """
 
-    def __init__(self, document: Document | None, query: str = "") -> None:
-        self._document = document
+    def __init__(self, screen: Screen | None, query: str = "") -> None:
+        self._screen = screen
         state, complaints = link.read(query, tabs=tuple(TABS))
         self.trainer = Trainer(self._call_drain)
         self.rules = rules()
@@ -59,7 +64,7 @@ class Page:
         self.experiment = state.settings
         self.compared, self.drawn, self.preset, self._embed = state.rules, state.draw, state.preset, state.embed
         self.state = State.IDLE
-        self._message = words.STATE_WORDS[State.IDLE]
+        self.message = words.STATE_WORDS[State.IDLE]
         self._note = ""
         self._complaint = " ".join(map(words.sentence, complaints))
         self._number = 0
@@ -96,21 +101,21 @@ class Page:
         self.pause = button("Pause", self._pause, width=66)
         self.steps = {
             "1": button("Step", partial(self._step, "1"), "Train every net on one mini-batch.", width=58),
-            "10": button("10", partial(self._step, "10"), "Ten mini-batches.", width=42),
+            "10": button("10 steps", partial(self._step, "10"), "Ten mini-batches.", width=76),
             "epoch": button("Epoch", partial(self._step, "epoch"), "Every training image once.", width=62),
         }
         again = "Back to the same first weights. What was drawn turns grey; pressed once more, it goes."
         self.reset = button("Reset", self._reset, again, width=62)
         self.new_seed = button("New seed", self._new_seed, "Other weights, other feedback, other classes.", width=86)
-        self.speed = select({speed.title: name for name, speed in SPEEDS.items()}, state.speed)
+        speeds = {speed.title: name for name, speed in SPEEDS.items()}
+        self.speed = select(speeds, state.speed, "Speed", css_classes=["unlabelled"])
         self.speed.param.watch(self._set_speed, "value")
         self.trainer.set_speed(SPEEDS[state.speed])
         self.level = pn.widgets.RadioButtonGroup(
             options=words.levels(), value=state.level, stylesheets=[WIDGETS], css_classes=["small"], margin=0
         )
         self.level.param.watch(self._set_level, "value")
-        presets = {preset.title: name for name, preset in PRESETS.items()}
-        self.presets = select({**presets, "Your own": ""}, state.preset)
+        self.presets = select(_presets(state.preset), state.preset, "Show me", css_classes=["inline"])
         self.presets.param.watch(self._set_preset, "value")
         self.goes_on = select({rule.title: name for name, rule in self.rules.items()}, state.draw, "Its net goes on by")
         self.goes_on.param.watch(self._switch, "value")
@@ -131,12 +136,12 @@ class Page:
             "agreement": Chart(Style(title="Sign agreement", mark=(0.5, "chance"), **shared), self._epochs.range),  # type: ignore[arg-type]
             "accuracy": Chart(Style(title="Training accuracy", **shared), self._epochs.range),  # type: ignore[arg-type]
         }
-        self.take = TakeAway(self)
+        self.take, self.paper = TakeAway(self), PaperPane(self._picked)
         self.details = Details(
             self._epochs.range,
             rules=slots,
             layers=LIMITS.hidden_layers,
-            take=self.take.view,
+            given={"take": self.take.view, "paper": self.paper.view},
             on_open=self._opened,
             on_pick=self._pick_example,
             on_find=self._find,
@@ -144,10 +149,8 @@ class Page:
         if state.tab:
             self.details.choice.value = state.tab
 
-    def template(self) -> pn.Template:
-        """The page, ready to be served."""
-        template = pn.Template(asset("page.html"))
-        template.add_variable("page_css", PAGE)
+    def parts(self) -> dict[str, Any]:
+        """Everything the page is made of, by name."""
         controls = self.controls
         parts: dict[str, Any] = {
             "dark": self.dark, "presets": self.presets, "copy": self.copy, "address": self.address,
@@ -165,7 +168,13 @@ class Page:
         }  # fmt: skip
         for name, chart in self.charts.items():
             parts[name] = pn.pane.Bokeh(chart.figure, sizing_mode="stretch_width", margin=0)
-        for name, part in parts.items():
+        return parts
+
+    def template(self) -> pn.Template:
+        """The page, ready to be served."""
+        template = pn.Template(asset("page.html"))
+        template.add_variable("page_css", PAGE)
+        for name, part in self.parts().items():
             template.add_panel(name, part)
         return template
 
@@ -175,7 +184,7 @@ class Page:
         experiment = self._asked_for()
         if experiment is None:
             return
-        if self.state in _OVER or experiment != self.experiment:
+        if self.state in OVER or experiment != self.experiment:
             self._make(experiment, start=True)
         else:
             self._going = True
@@ -211,9 +220,18 @@ class Page:
         self._refresh()
 
     def _set_preset(self, event: Any) -> None:
-        if event.new == self.preset or event.new not in PRESETS:
+        if event.new != self.preset and known(event.new):
+            self._load(event.new)
+
+    def _load(self, name: str) -> None:
+        """Begin what a preset or a cell of the paper describes."""
+        state = link.of_preset(name)
+        try:
+            LIMITS.check_all([self.rules[rule].experiment(state.settings) for rule in state.rules])
+        except MdfaError as error:
+            self._complaint = f"{preset(name).title}: {error}"
+            self._refresh()
             return
-        state = link.of_preset(event.new)
         self.preset, self.compared, self.drawn = state.preset, state.rules, state.draw
         self.controls.show(state.settings)
         self._complaint = self._note = ""
@@ -227,7 +245,7 @@ class Page:
             return
         if names == {"learning_rate"} and experiment == self.experiment.replace(learning_rate=experiment.learning_rate):
             self.experiment = experiment
-            if self.state not in _OVER:
+            if self.state not in OVER:
                 self.trainer.set_learning_rate(experiment.learning_rate)
                 if self.position.step:
                     self._note = f"Learning rate {experiment.learning_rate:g} since epoch {self.position.epoch}."
@@ -254,6 +272,8 @@ class Page:
                 self._toggle(name)
             if name in self.compared:
                 self._draw_net_of(name)
+        elif what == "cell" and name in CELLS:
+            self._load(name)
         elif what == "layer" and name.isdecimal() and int(name) < LIMITS.hidden_layers:
             if self.details.tab not in ("layers", "example", "weights"):
                 self.details.choice.value = "layers"
@@ -357,9 +377,9 @@ class Page:
         try:
             self._number = self.trainer.prepare(experiment, [self.rules[name] for name in self.compared], start=start)
         except MdfaError as error:
-            self.state, self._message = State.FAILED, str(error)
+            self.state, self.message = State.FAILED, str(error)
         else:
-            self.state, self._message = State.PREPARING, words.STATE_WORDS[State.PREPARING]
+            self.state, self.message = State.PREPARING, words.STATE_WORDS[State.PREPARING]
         self.details.clear()
         self._look()
         self._locked(self._draw)
@@ -372,19 +392,15 @@ class Page:
     # ----------------------------------------------------------------------------------------- what the trainer says
 
     def _locked(self, edit: Callable[[], None]) -> None:
-        """Edit Bokeh models while the document is locked; at once where there is no document."""
-        if self._document is None or self._document.session_context is None:
+        """Edit Bokeh models where that is allowed; at once where nobody looks."""
+        if self._screen is None:
             edit()
         else:
-            self._document.add_next_tick_callback(partial(self._guarded, edit))
-
-    def _guarded(self, edit: Callable[[], None]) -> None:
-        with set_curdoc(self._document):
-            edit()
+            self._screen.soon(edit)
 
     def _call_drain(self) -> None:
-        if self._document is not None:
-            self._document.add_next_tick_callback(partial(self._guarded, self.drain))
+        if self._screen is not None:
+            self._screen.soon(self.drain)
 
     def drain(self) -> None:
         """Draw what has happened since the last time."""
@@ -421,14 +437,14 @@ class Page:
 
     def _absorb_status(self, status: Status) -> None:
         self.state = status.state
-        self._message = status.message or words.STATE_WORDS[status.state]
+        self.message = status.message or words.STATE_WORDS[status.state]
         if status.state not in (State.IDLE, State.RUNNING, State.PREPARING, State.PAUSED) or (
             status.state is State.IDLE and status.message
         ):
             self._note = ""
         if status.state is State.FINISHED:
             ends = {lane.history.name: lane.history.outcome for lane in self.lanes.values()}
-            self._message += " " + words.outcomes({name: end for name, end in ends.items() if end is not None})
+            self.message += " " + words.outcomes({name: end for name, end in ends.items() if end is not None})
         self._going &= status.state in _BUSY
         self._ticks.clear()
 
@@ -486,7 +502,8 @@ class Page:
         self.pause.disabled = state not in (State.RUNNING, State.QUEUED)
         for step in self.steps.values():
             step.disabled = state not in (State.IDLE, State.PAUSED)
-        self.presets.value = self.preset
+        self.presets.param.update(options=_presets(self.preset), value=self.preset)
+        self.paper.show(self.preset)
         self.status.object = self._status()
         self.numbers.object = self._numbers()
         self.claim.object = self._claim()
@@ -515,16 +532,18 @@ class Page:
             "layers": f"The hidden layers of the net of {title}; {words.level_title(self.level.value)} are measured.",
             "curves": "All rules; the grey lines are those before.",
             "take": "Everything here is about the nets as they are now.",
+            "paper": words.sentence(self._complaint or "The paper's tables beside what this project measured"),
         }.get(self.details.tab, f"The net of {title}; choose another one in the list of learning rules.")
 
     def _claim(self) -> str:
-        if self.preset not in PRESETS:
+        if not known(self.preset):
             return ""
-        preset = PRESETS[self.preset]
-        changed = "" if self.experiment == preset.experiment else ' <span class="chip">changed since</span>'
+        shown = preset(self.preset)
+        changed = "" if self.experiment == shown.experiment else ' <span class="chip">changed since</span>'
+        look = "Look for" if self.preset in PRESETS else "How"
         return (
-            f"<h2>{html.escape(preset.title)}{changed}</h2><p>{html.escape(preset.claim)}</p>"
-            f'<p class="look"><b>Look for:</b> {html.escape(preset.look)}</p>'
+            f"<h2>{html.escape(shown.title)}{changed}</h2><p>{html.escape(shown.claim)}</p>"
+            f'<p class="look"><b>{look}:</b> {html.escape(shown.look)}</p>'
         )
 
     def _status(self) -> str:
@@ -532,7 +551,7 @@ class Page:
         chip = f'<span class="chip {state.name.lower()}">{state.value.capitalize()}</span>'
         # A note on what was just changed is worth more than what a state always means.
         noted = self._note and state in (State.IDLE, State.RUNNING, State.PAUSED)
-        message = self._note if noted else self._message
+        message = self._note if noted else self.message
         complaint = (
             f'<p class="complaint" role="alert"><span class="chip invalid">Not possible</span>'
             f"{html.escape(words.sentence(self._complaint))}</p>"
@@ -573,13 +592,24 @@ class Page:
         self.trainer.close()
 
 
+def _presets(chosen: str) -> dict[str, str]:
+    """What to begin with, by title; a cell of the paper only while it is chosen."""
+    cell = {preset(chosen).title: chosen} if chosen in CELLS else {}
+    return {**{shown.title: name for name, shown in PRESETS.items()}, **cell, "Your own": ""}
+
+
 def build() -> pn.Template:
     """The page for the visitor whose session this is."""
     given = pn.state.session_args or {}
     pairs = [(key, values[0].decode("utf-8", "replace")) for key, values in given.items() if values]
-    page = Page(pn.state.curdoc, link.joined(pairs))
+    document = pn.state.curdoc
+    if document is not None:
+        # Panel sets this only when it sends the page; what has been drawn by then would name Panel's own server.
+        styles = "static/extensions/panel/"
+        document._template_variables["dist_url"] = f"{pn.state.rel_path}/{styles}" if pn.state.rel_path else styles
+    page = Page(None if document is None else Served(document), link.joined(pairs))
     pn.state.on_session_destroyed(page.close)
     template = page.template()
-    if pn.state.curdoc is not None:
-        pn.state.curdoc.title = TITLE
+    if document is not None:
+        document.title = TITLE
     return template

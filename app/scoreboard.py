@@ -26,18 +26,18 @@ class Lane:
 
 
 def draw(rules: Mapping[str, Rule], compared: Collection[str], drawn: str, switched: Mapping[str, Rule]) -> str:
-    """The list; words that can be picked are `toggle:NAME` and `draw:NAME`."""
-    numbered = list(enumerate(rules.items()))
-    rows = [
-        _row(number, rule, name == drawn, switched.get(name)) for number, (name, rule) in numbered if name in compared
-    ]
-    others = [f"<span>{_choice(number, rule)}</span>" for number, (name, rule) in numbered if name not in compared]
-    if others:  # in a few lines: there are many rules, and their numbers are not known
-        rows.append(f'<tr class="others"><td colspan="4">{"".join(others)}</td></tr>')
+    """A row for every rule that is compared, and the others below; words that can be picked are `toggle:NAME` and
+    `draw:NAME`."""
+    rows, others = [], []
+    for number, (name, rule) in enumerate(rules.items()):
+        if name in compared:
+            rows.append(_row(number, rule, name == drawn, switched.get(name)))
+        else:
+            others.append(_other(number, rule))
     return (
         '<table class="rules"><thead><tr><th scope="col">Learning rules</th><th scope="col">signs</th>'
         '<th scope="col">training</th><th scope="col">validation</th></tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table>"
+        f'<tbody>{"".join(rows)}</tbody></table><div class="others">{"".join(others)}</div>'
     )
 
 
@@ -65,25 +65,28 @@ def sample(number: int, colour: str = "") -> str:
     )
 
 
+def _other(number: int, rule: Rule) -> str:
+    """A rule that is not compared."""
+    return _check(rule, False, f"{sample(number)}{html.escape(rule.title)}")
+
+
+def _check(rule: Rule, compared: bool, shown: str) -> str:
+    title, help_ = html.escape(rule.title), html.escape(rule.method.description, quote=True)
+    return (
+        f'<button class="check" role="checkbox" aria-checked="{str(compared).lower()}" '
+        f'data-pick="toggle:{html.escape(rule.name)}" aria-label="{title}" title="Compare {title}: {help_}">'
+        f'<span class="box"></span>{shown}</button>'
+    )
+
+
 def _row(number: int, rule: Rule, drawn: bool, now: Rule | None) -> str:
-    """A rule that is compared, with its numbers."""
-    name = html.escape(rule.name)
-    cells = "".join(f'<td data-v="{name} {what}"></td>' for what in ("signs", "train", "validation"))
-    choice = _choice(number, rule, compared=True, drawn=drawn, now=now)
-    return f'<tr class="{"compared drawn" if drawn else "compared"}"><th scope="row">{choice}</th>{cells}</tr>'
-
-
-def _choice(number: int, rule: Rule, *, compared: bool = False, drawn: bool = False, now: Rule | None = None) -> str:
-    """The two buttons of a rule: whether it is compared, and its name, which draws it."""
     name, title = html.escape(rule.name), html.escape(rule.title)
     help_ = html.escape(rule.method.description, quote=True)
     arrow = "" if now is None else f' <span class="muted">→ {html.escape(now.title)}</span>'
-    check = (
-        f'<button class="check" role="checkbox" aria-checked="{str(compared).lower()}" data-pick="toggle:{name}" '
-        f'aria-label="{title}" title="Compare {title}"></button>'
-    )
     choose = (
         f'<button class="name" data-pick="draw:{name}" aria-pressed="{str(drawn).lower()}" '
         f'aria-label="Draw {title}" title="{help_}">{sample(number)}{title}{arrow}</button>'
     )
-    return check + choose
+    cells = "".join(f'<td data-v="{name} {what}"></td>' for what in ("signs", "train", "validation"))
+    kind = "compared drawn" if drawn else "compared"
+    return f'<tr class="{kind}"><th scope="row">{_check(rule, True, "")}{choose}</th>{cells}</tr>'

@@ -71,7 +71,7 @@ def absent(data: str) -> str | None:
             return None
     except MdfaError as error:
         return str(error)
-    if place.named:
+    if place.named or not entry.downloads:
         return f"{entry.title} is not in the data folder of this server: Start says what is missing."
     return f"{entry.title} is not on this server yet: Start fetches it, once, if it can be downloaded ({entry.source})."
 

@@ -12,6 +12,9 @@ def asset(name: str) -> str:
     return (_ASSETS / name).read_text(encoding="utf-8")
 
 
-PAGE = asset("page.css")
+_THEME = asset("theme.css")
+PAGE = _THEME + asset("page.css")
+NOTEBOOK = _THEME.replace(':root[data-theme="dark"]', ":host(.dark)").replace(":root", ":host").replace("body", ":host")
+"""The same colours for a component that holds everything, as in the output of a notebook."""
 WIDGETS = asset("widgets.css")
 PANES = asset("panes.css")

@@ -48,16 +48,17 @@ class TakeAway:
             value="", rows=14, max_length=20_000, sizing_mode="stretch_width", stylesheets=[WIDGETS], margin=0,
             label="To copy", css_classes=["code"],
         )  # fmt: skip
+        self.link_note = pn.pane.HTML(
+            '<p class="muted">The address bar holds a link to this page; with &amp;embed=1 it shows only '
+            "the run, for a frame in another page.</p>",
+            stylesheets=[PANES],
+            margin=0,
+        )
         self.view = pn.Column(
             pn.FlexBox(*self.downloads.values(), *self.pictures, gap="6px", sizing_mode="stretch_width"),
             self._form,
             self.text,
-            pn.pane.HTML(
-                '<p class="muted">The address bar holds a link to this page; with &amp;embed=1 it shows only '
-                "the run, for a frame in another page.</p>",
-                stylesheets=[PANES],
-                margin=0,
-            ),
+            self.link_note,
             sizing_mode="stretch_width",
             margin=0,
         )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 
@@ -90,6 +90,7 @@ class ImageFolder(DataSet):
     source: str = "https://www.image-net.org/challenges/LSVRC/2012/"
     licence: str = "that of the images (ImageNet: non-commercial research and education)"
     bundled: bool = False
+    downloads: ClassVar[bool] = False
 
     @property
     def facts(self) -> Facts:

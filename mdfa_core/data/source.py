@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,12 +108,14 @@ class DataSet(ABC):
         source: the address of its home page, or where it comes from.
         licence: the terms it comes with.
         bundled: True if it needs no files of its own.
+        downloads: True if `fetch` can get files that are missing.
     """
 
     title: str
     source: str
     licence: str
     bundled: bool
+    downloads: ClassVar[bool] = True
 
     @property
     @abstractmethod

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from app import diagram, link, takeaway, words
-from app.colours import DARK, LIGHT, Palette
+from app.colours import DARK, LIGHT, Palette, dash_of_rule
 from app.details import TABS
 from app.history import Curve, History, Reader
 from app.limits import LIMITS, Limits
@@ -28,6 +28,11 @@ from app.views import round_up, spread
 from mdfa_core import METHODS, Experiment, MdfaError, Run
 from mdfa_core.errors import InvalidValue
 from mdfa_core.events import Agreement, Evaluated, Finished, Probed, Progress
+
+
+@pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
+def test_no_two_rules_look_the_same(palette: Palette) -> None:
+    assert len({(palette.rule(number), dash_of_rule(number)) for number in range(24)}) == 24
 
 
 def agreement(share: float | None, undefined: float = 0.0) -> Agreement:

@@ -12,6 +12,7 @@ import pytest
 
 from mdfa_core.paper.published import CELLS
 from mdfa_core.paper.recipes import tuned
+from mdfa_core.paper.reproduced import reproduced
 from mdfa_core.reports import document, tables
 from mdfa_core.reports.results import results
 from mdfa_core.store import Store
@@ -56,6 +57,17 @@ def test_the_settings_that_come_along_are_the_chosen_ones(store: Store, publishi
     for name in shipped:
         assert tuned(CELLS[name]).source == CELLS[name]
     assert tuned(CELLS["table-5/fc/tanh/mdfa/10"]).source == CELLS["table-1/fc/tanh/mdfa/2"]
+
+
+def test_the_figures_that_come_along_are_those_of_the_runs(store: Store, publishing: ModuleType) -> None:
+    found = results(store, "full")
+
+    assert json.loads(publishing.REPRODUCED.read_text(encoding="utf-8")) == publishing.reproduced(found)
+    for result in found:
+        shipped = reproduced(result.cell)
+        assert (shipped is None) == (not result.records)
+        for split in result.cell.splits:
+            assert result.scores(split) == (None if shipped is None else shipped.scores.get(split))
 
 
 def test_every_cell_is_of_five_tasks_whose_test_images_were_opened_after_its_search(store: Store) -> None:

@@ -1,0 +1,50 @@
+"""What this project measured for the paper's cells, as it comes with the package.
+
+`docs/results.py` writes the figures from a store of finished runs; nothing here is typed by hand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from types import MappingProxyType
+
+from mdfa_core.paper.published import Cell, Split
+from mdfa_core.paper.statistics import Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduced:
+    """Figures of one cell.
+
+    Attributes:
+        data: the data set they were measured on, and the size of its images where that is chosen.
+        scores: accuracies by split, in percent.
+    """
+
+    data: str
+    scores: Mapping[Split, Scores]
+
+
+def reproduced(cell: Cell) -> Reproduced | None:
+    """What was measured for a cell, or None where it has not been run."""
+    return _shipped().get(cell.name)
+
+
+@cache
+def _shipped() -> dict[str, Reproduced]:
+    text = resources.files(__package__).joinpath("reproduced.json").read_text(encoding="utf-8")
+    return {name: _read(entry) for name, entry in json.loads(text).items()}
+
+
+def _read(entry: Mapping[str, Mapping[str, float] | str]) -> Reproduced:
+    scores: dict[Split, Scores] = {}
+    splits: tuple[Split, ...] = ("train", "test", "validation")
+    for split in splits:
+        tasks = entry.get(split)
+        if isinstance(tasks, Mapping):
+            scores[split] = Scores.of({int(task): accuracy for task, accuracy in tasks.items()})
+    return Reproduced(data=str(entry["data"]), scores=MappingProxyType(scores))
