@@ -23,6 +23,7 @@ from app.limits import LIMITS
 from app.live import LiveHTML
 from app.messages import Answer, Facts, Position, Refused, State, Status, Update
 from app.pace import SPEEDS
+from app.presence import Presence
 from app.presets import PRESETS
 from app.rules import Rule, rules
 from app.scoreboard import Lane
@@ -64,6 +65,7 @@ class Page:
         self._complaint = " ".join(map(words.sentence, complaints))
         self._number = 0
         self._going = False  # whether Start was pressed, and neither Pause nor the end came since
+        self._resting = False  # whether training waits for a visitor who is away
         self._facts: Facts | None = None
         self.lanes: dict[str, Lane] = {}
         self.before: dict[str, History] = {}
@@ -124,6 +126,7 @@ class Page:
         self.list = LiveHTML(self._picked)
         self.net = LiveHTML(self._picked)
         self.address = Address()
+        self.presence = Presence(self._document, on_away=self._away, on_back=self._back)
         self.copy = copy_button()
         slots = len(self.rules)
         shared = {"height": 236, "format": "0.0 %", "ticks": _SHARES, "slots": slots}
@@ -151,6 +154,7 @@ class Page:
         controls = self.controls
         parts: dict[str, Any] = {
             "dark": self.dark, "presets": self.presets, "copy": self.copy, "address": self.address,
+            "presence": self.presence,
             "data": controls.data, "outputs": controls.outputs, "network": controls.network, "depth": controls.depth,
             "width": controls.width, "own_network": controls.own_network, "activation": controls.activation,
             "forward": controls.forward.kind, "forward_scale": controls.forward.scale,
@@ -568,6 +572,17 @@ class Page:
         """The rules that are compared."""
         return [self.rules[name] for name in self.compared]
 
+    def _away(self) -> None:
+        """Nobody looks: the place to train at is for others."""
+        self._resting = self._going
+        self.trainer.pause()
+
+    def _back(self) -> None:
+        if self._resting:
+            self._going, self._resting = True, False
+            self._note = "Training rested while the connection was lost."
+            self.trainer.start()
+
     def close(self, session_context: object) -> None:
         """Stop training: the session is over, nobody looks any more."""
         self.trainer.close()
@@ -580,6 +595,8 @@ def build() -> pn.Template:
     page = Page(pn.state.curdoc, link.joined(pairs))
     pn.state.on_session_destroyed(page.close)
     template = page.template()
+    pn.config.reconnect = True  # Panel hands it on for a served script,
     if pn.state.curdoc is not None:
+        pn.state.curdoc.config.reconnect_session = True  # but not for a served function
         pn.state.curdoc.title = TITLE
     return template
