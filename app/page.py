@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import logging
 import time
@@ -149,7 +150,7 @@ class Page:
 
     def template(self) -> pn.Template:
         """The page, ready to be served."""
-        template = pn.Template(asset("page.html"))
+        template = _Template(asset("page.html"))
         template.add_variable("page_css", PAGE)
         controls = self.controls
         parts: dict[str, Any] = {
@@ -586,6 +587,18 @@ class Page:
     def close(self, session_context: object) -> None:
         """Stop training: the session is over, nobody looks any more."""
         self.trainer.close()
+
+
+class _Template(pn.Template):
+    def __repr__(self) -> str:  # Panel writes it out again for each part that is added
+        return "the page"
+
+    def server_doc(self, doc: Document | None = None, *args: Any, **settings: Any) -> Document:
+        document = doc or pn.state.curdoc
+        # Otherwise Bokeh goes through all models again for each of the forty parts.
+        with contextlib.nullcontext() if document is None else document.models.freeze():
+            made: Document = super().server_doc(document, *args, **settings)
+        return made
 
 
 def build() -> pn.Template:

@@ -50,7 +50,7 @@ DEVICE = "cpu"
 _ONCE = Every(seconds=1e9)
 """Due at the first mini-batch of a call of `Run.events`, and at the end of the run."""
 
-_PROBE_SECONDS = 0.2  # between two measurements: not more often than anyone can see
+_PROBE_SECONDS = 0.12  # between two measurements: not more often than anyone can see
 _SNAPSHOT_SECONDS = 0.3
 _ROUND_SECONDS = 0.05  # of training at full speed between two looks at what is asked for
 _TELL_SECONDS = 0.08  # between two notices to the page
