@@ -21,8 +21,8 @@ FROM python:${PYTHON}-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin mdfa \
  && install --directory --owner=mdfa --group=mdfa /data
 COPY --from=build /opt/mdfa /opt/mdfa
-# Downloaded data sets are kept in /data; a session trains on one core, so more threads would only get in the way.
-ENV PATH=/opt/mdfa/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 XDG_CACHE_HOME=/data OMP_NUM_THREADS=1
+# Downloaded data sets are kept in /data.
+ENV PATH=/opt/mdfa/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 XDG_CACHE_HOME=/data
 USER mdfa
 WORKDIR /data
 VOLUME /data

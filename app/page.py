@@ -259,7 +259,7 @@ class Page:
                 self._toggle(name)
             if name in self.compared:
                 self._draw_net_of(name)
-        elif what == "layer" and name.isdecimal() and int(name) < LIMITS.hidden_layers:
+        elif what == "layer" and name in map(str, range(LIMITS.hidden_layers)):
             if self.details.tab not in ("layers", "example", "weights"):
                 self.details.choice.value = "layers"
             self.details.show_layer(int(name))

@@ -55,6 +55,7 @@ _SNAPSHOT_SECONDS = 0.3
 _ROUND_SECONDS = 0.05  # of training at full speed between two looks at what is asked for
 _TELL_SECONDS = 0.08  # between two notices to the page
 
+_THREADS = torch.get_num_threads()  # of PyTorch's choice, or OMP_NUM_THREADS
 _EXACT = 200_000  # parameters up to which a measurement looks at the whole net
 _PICTURED_CLASSES = 10
 _PICTURES = 4  # of each class
@@ -400,6 +401,7 @@ class Trainer:
         goal = None if wish is None else lead + wish
         speed, pace = self._speed, Pace(self._speed, lead)
         while True:
+            self._share_cores()
             self._run_errands(number)
             if self._speed is not speed:
                 speed, pace = self._speed, Pace(self._speed, lead)
@@ -436,6 +438,13 @@ class Trainer:
         with self._changed:
             if self._wishes == wishes:
                 self._wish, self._active = 0, False
+
+    def _share_cores(self) -> None:
+        """Large nets have all cores among them; small ones gain nothing from a second thread, and wait for it."""
+        large = max(net.run.network.parameter_count for net in self._nets.values()) > _EXACT
+        threads = max(1, _THREADS // self._places.taken) if large else 1
+        if torch.get_num_threads() != threads:  # a setting of this thread alone
+            torch.set_num_threads(threads)
 
     def _size(self, speed: Speed, *, behind: bool, wish: int | None) -> int:
         """Mini-batches of the next round."""

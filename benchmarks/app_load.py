@@ -136,7 +136,12 @@ class Server:
 
     def close(self) -> None:
         self._process.terminate()
-        self._process.wait(60)
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            print("the server did not end within a minute of being asked to", file=sys.stderr, flush=True)
+            self._process.kill()
+            self._process.wait(60)
         self.proxy.cut()
         self._log.close()
 
