@@ -194,7 +194,12 @@ class Controls:
 
     def _network(self) -> str:
         if self.network.value == LAYERED:
-            return "fc:" + ",".join([str(self.width.value)] * (self.depth.value or 0))
+            depth = self.depth.value or 0
+            if not 0 <= depth <= self._limits.hidden_layers:  # a browser can send what the widget does not offer
+                raise InvalidValue(
+                    f"{depth} hidden layers are asked for: this server allows 0 to {self._limits.hidden_layers}"
+                )
+            return "fc:" + ",".join([str(self.width.value)] * depth)
         if self.network.value == OWN:
             text = (self.own_network.value or "").strip()
             if len(text) > _LONGEST:
