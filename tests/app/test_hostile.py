@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlencode
@@ -141,10 +142,8 @@ def test_no_value_of_a_control_that_no_page_would_send_is_taken(page: Page, valu
                     continue
             LIMITS.check_all([page.rules[rule].experiment(page.experiment) for rule in page.compared])
             assert "<img src=x" not in shown(page)
-    try:
+    with contextlib.suppress(MdfaError):  # and nothing else
         page.controls.experiment()
-    except MdfaError as error:
-        assert str(error)
 
 
 def test_a_server_without_room_says_so(wait_until: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
