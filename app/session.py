@@ -50,6 +50,7 @@ DEVICE = "cpu"
 _ONCE = Every(seconds=1e9)
 """Due at the first mini-batch of a call of `Run.events`, and at the end of the run."""
 
+_SPARE = 5  # times the share of measurements at a speed at which training rests most of the time
 _PROBE_SECONDS = 0.12  # between two measurements: not more often than anyone can see
 _SNAPSHOT_SECONDS = 0.3
 _ROUND_SECONDS = 0.05  # of training at full speed between two looks at what is asked for
@@ -421,7 +422,7 @@ class Trainer:
                 self._advance(number, net, target, measuring=measuring)
             took = time.monotonic() - begun
             if measuring:
-                self._probe_share.took(took)
+                self._probe_share.took(took if speed.steps_per_second is None else took / _SPARE)
             elif took < 0.5 * _ROUND_SECONDS:
                 self._round = min(2 * self._round, 4096)
             elif took > 1.5 * _ROUND_SECONDS:
