@@ -703,15 +703,7 @@ def _measure_return(server: Server, browser: Browser, seconds: float) -> Row:
 # ----------------------------------------------------------------------------------------------------------- endurance
 
 
-def measure_endurance(browser: Browser, cycles: int, minutes: float) -> list[Row]:
-    server = Server()
-    try:
-        return [*_measure_cycles(server, browser, cycles), *_measure_hours(server, browser, minutes)]
-    finally:
-        server.close()
-
-
-def _measure_cycles(server: Server, browser: Browser, cycles: int) -> list[Row]:
+def measure_cycles(server: Server, browser: Browser, cycles: int) -> list[Row]:
     warm = max(1, min(20, cycles // 2))  # what is imported, compiled and cached once
     megabytes, threads = [], []
     for cycle in range(cycles + warm):
@@ -725,7 +717,7 @@ def _measure_cycles(server: Server, browser: Browser, cycles: int) -> list[Row]:
     return _growth(f"{cycles} times a page opened, training and closed (after {warm} to warm up)", megabytes, threads)
 
 
-def _measure_hours(server: Server, browser: Browser, minutes: float) -> list[Row]:
+def measure_hours(server: Server, browser: Browser, minutes: float) -> list[Row]:
     if not minutes:
         return []
     visitor = Visitor(browser, f"{server.address}?speed=max")
@@ -834,7 +826,10 @@ def main() -> None:
         if "leaving" in only:
             add(measure_leaving(crew, browser, 3 if quick else 27))
         if "endurance" in only:
-            add(measure_endurance(browser, chosen.cycles, chosen.minutes))
+            server = Server()
+            add(measure_cycles(server, browser, chosen.cycles))
+            add(measure_hours(server, browser, chosen.minutes))
+            server.close()
         browser.close()
     document = {
         "command": "python benchmarks/app_load.py " + " ".join(sys.argv[1:]),
