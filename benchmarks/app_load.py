@@ -384,12 +384,13 @@ class CommandLine:
 
     def go_on(self, seconds: float) -> float:
         """Steps per second over so many seconds."""
-        self._process.send_signal(signal.SIGCONT)
-        time.sleep(0.3)
         begun = len(self._told)
-        time.sleep(seconds)
-        (first, first_step), (last, last_step) = self._told[begun - 1], self._told[-1]
+        self._process.send_signal(signal.SIGCONT)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end or len(self._told) < begun + 3:  # the first may have been on its way for long
+            time.sleep(0.05)
         self.hold()
+        (first, first_step), (last, last_step) = self._told[begun + 1], self._told[-1]
         return (last_step - first_step) / (last - first)
 
     def close(self) -> None:
