@@ -86,6 +86,7 @@ def test_make_app_listens_to_this_machine_only() -> None:
     assert "--address localhost" in line
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(NGINX is None, reason="needs nginx")
 def test_nginx_brings_the_page_and_its_websocket(server: int, folder: Path) -> None:
     port = free_port()
