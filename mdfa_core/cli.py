@@ -697,6 +697,8 @@ def serve_app(port: int, address: str, origin: tuple[str, ...], prefix: str, sho
     command += ["--port", str(port), "--address", address]
     command += [word for host in origin for word in ("--allow-websocket-origin", host)]
     command += [*(["--prefix", prefix] if prefix else []), *(["--show"] if show else [])]
+    if os.name == "posix":  # the server takes this process's place, so that whoever ends it ends the server
+        os.execv(command[0], command)
     try:
         raise click.exceptions.Exit(subprocess.call(command))
     except KeyboardInterrupt:  # the server got it too and has ended
