@@ -5,6 +5,7 @@ PYTHON ?= python3
 PORT ?= 5006
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+LOAD_ARGS ?=
 REPRODUCE_ARGS ?=
 
 VENV := .venv
@@ -20,7 +21,7 @@ ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help app lab bench reproduce test lint types imports pytest slow constraints clean distclean free-port
+.PHONY: help app lab bench load reproduce test lint types imports pytest slow constraints clean distclean free-port
 
 help: ## List the commands
 	@echo "Usage: make COMMAND"
@@ -32,13 +33,16 @@ help: ## List the commands
 
 app: $(VENV)/.app free-port ## Start the app and open it in the browser (installs what it needs first)
 	@echo "The app is at http://localhost:$(PORT)/app - press Ctrl+C to stop it."
-	@$(BIN)/panel serve app/ --port $(PORT) $(if $(SCREEN),--show)
+	@$(BIN)/panel serve app/ --address localhost --port $(PORT) $(if $(SCREEN),--show)
 
 lab: $(VENV)/.notebooks ## Open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(if $(SCREEN),,--no-browser) $(ROOT)
 
 bench: $(VENV)/.bench ## Measure this project beside torch.nn (two minutes); BENCH_ARGS adds options
 	@$(BIN)/mdfa bench $(BENCH_ARGS)
+
+load: $(VENV)/.dev ## Measure the app as visitors meet it (a good hour; needs a Chromium); LOAD_ARGS='--minutes 5' or '--only click'
+	@$(BIN)/python benchmarks/app_load.py $(LOAD_ARGS)
 
 reproduce: $(VENV)/.notebooks ## Run every table of the paper at toy size, end to end; REPRODUCE_ARGS='--profile quick --data-dir data' for real
 	@$(BIN)/mdfa reproduce $(REPRODUCE_ARGS)

@@ -15,6 +15,7 @@ from app.limits import LIMITS, Limits
 from app.session import absent
 from app.style import WIDGETS
 from mdfa_core import ACTIVATIONS, DATASETS, INITIALIZERS, NETWORKS, OPTIMIZERS, Experiment
+from mdfa_core.errors import InvalidValue
 from mdfa_core.initializers import CONVENTIONS, Zeros, takes_number
 from mdfa_core.networks import parse_architecture
 
@@ -27,6 +28,7 @@ LAYERED = "layered"
 OWN = "own"
 """The choice of a network that is written out."""
 
+_LONGEST = 200  # characters of a network that is written out
 _SCALES = {"uniform": 1.0, "normal": 0.1}
 _CONVENTIONS = {"paper": "the paper", "released": "released code"}
 
@@ -194,9 +196,17 @@ class Controls:
 
     def _network(self) -> str:
         if self.network.value == LAYERED:
-            return "fc:" + ",".join([str(self.width.value)] * (self.depth.value or 0))
+            depth = self.depth.value or 0
+            if not 0 <= depth <= self._limits.hidden_layers:  # a browser can send what the widget does not offer
+                raise InvalidValue(
+                    f"{depth} hidden layers are asked for: this server allows 0 to {self._limits.hidden_layers}"
+                )
+            return "fc:" + ",".join([str(self.width.value)] * depth)
         if self.network.value == OWN:
-            return (self.own_network.value or "").strip()
+            text = (self.own_network.value or "").strip()
+            if len(text) > _LONGEST:
+                raise InvalidValue(f"the network is described in {len(text)} characters: use at most {_LONGEST}")
+            return text
         return str(self.network.value)
 
     def _show_network(self, experiment: Experiment) -> None:

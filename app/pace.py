@@ -62,3 +62,46 @@ class Share:
 
     def took(self, seconds: float) -> None:
         self._next = time.monotonic() + max(self._seconds, SHARE * seconds)
+
+
+class Threads:
+    """How many threads train fastest: one, or all there are.
+
+    A second thread nearly doubles a large net's speed on an idle machine, and on a busy one makes it many times slower,
+    since each product waits for the slower half. So both are tried for a moment, and tried again after a while.
+    """
+
+    TRIED, KEPT = 0.4, 20.0  # seconds
+
+    def __init__(self) -> None:
+        self._most = 1
+        self._steps: dict[int, int] = {}
+        self._seconds: dict[int, float] = {}
+        self._best: int | None = None
+        self._kept = 0.0
+
+    def choose(self, most: int) -> int:
+        """The number to train with now, if there are so many."""
+        if most != self._most:
+            self._most = most
+            self._begin()
+        if most == 1:
+            return 1
+        if self._best is not None:
+            return self._best
+        return min((1, most), key=lambda count: self._seconds.get(count, 0.0))
+
+    def took(self, threads: int, steps: int, seconds: float) -> None:
+        """So many mini-batches took so long with so many threads."""
+        if self._best is not None:
+            self._kept += seconds
+            if self._kept > self.KEPT:
+                self._begin()
+            return
+        self._steps[threads] = self._steps.get(threads, 0) + steps
+        self._seconds[threads] = self._seconds.get(threads, 0.0) + seconds
+        if all(self._seconds.get(count, 0.0) > self.TRIED for count in (1, self._most)):
+            self._best = max((1, self._most), key=lambda count: self._steps[count] / self._seconds[count])
+
+    def _begin(self) -> None:
+        self._steps, self._seconds, self._best, self._kept = {}, {}, None, 0.0

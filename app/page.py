@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import logging
 import time
@@ -11,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import panel as pn
+from bokeh.document import Document
 from bokeh.models.ui import Tooltip
 
 from app import diagram, link, scoreboard, words
@@ -22,6 +24,7 @@ from app.live import LiveHTML
 from app.messages import Answer, Facts, Position, Refused, State, Status, Update
 from app.pace import SPEEDS
 from app.paper import PaperPane, known, preset
+from app.presence import Presence
 from app.presets import PRESETS
 from app.rules import Rule, rules
 from app.scoreboard import Lane
@@ -69,6 +72,7 @@ class Page:
         self._complaint = " ".join(map(words.sentence, complaints))
         self._number = 0
         self._going = False  # whether Start was pressed, and neither Pause nor the end came since
+        self._resting = False  # whether training waits for a visitor who is away
         self._facts: Facts | None = None
         self.lanes: dict[str, Lane] = {}
         self.before: dict[str, History] = {}
@@ -170,11 +174,12 @@ class Page:
             parts[name] = pn.pane.Bokeh(chart.figure, sizing_mode="stretch_width", margin=0)
         return parts
 
-    def template(self) -> pn.Template:
-        """The page, ready to be served."""
-        template = pn.Template(asset("page.html"))
+    def template(self, document: Document | None) -> pn.Template:
+        """The page, ready to be served as this document."""
+        template = _Template(asset("page.html"))
         template.add_variable("page_css", PAGE)
-        for name, part in self.parts().items():
+        presence = Presence(document, on_away=self._away, on_back=self._back)
+        for name, part in {**self.parts(), "presence": presence}.items():
             template.add_panel(name, part)
         return template
 
@@ -274,7 +279,7 @@ class Page:
                 self._draw_net_of(name)
         elif what == "cell" and name in CELLS:
             self._load(name)
-        elif what == "layer" and name.isdecimal() and int(name) < LIMITS.hidden_layers:
+        elif what == "layer" and name in map(str, range(LIMITS.hidden_layers)):
             if self.details.tab not in ("layers", "example", "weights"):
                 self.details.choice.value = "layers"
             self.details.show_layer(int(name))
@@ -587,6 +592,17 @@ class Page:
         """The rules that are compared."""
         return [self.rules[name] for name in self.compared]
 
+    def _away(self) -> None:
+        """Nobody looks: the place to train at is for others."""
+        self._resting = self._going
+        self.trainer.pause()
+
+    def _back(self) -> None:
+        if self._resting:
+            self._going, self._resting = True, False
+            self._note = "Training rested while the connection was lost."
+            self.trainer.start()
+
     def close(self, session_context: object) -> None:
         """Stop training: the session is over, nobody looks any more."""
         self.trainer.close()
@@ -596,6 +612,18 @@ def _presets(chosen: str) -> dict[str, str]:
     """What to begin with, by title; a cell of the paper only while it is chosen."""
     cell = {preset(chosen).title: chosen} if chosen in CELLS else {}
     return {**{shown.title: name for name, shown in PRESETS.items()}, **cell, "Your own": ""}
+
+
+class _Template(pn.Template):
+    def __repr__(self) -> str:  # Panel writes it out again for each part that is added
+        return "the page"
+
+    def server_doc(self, doc: Document | None = None, *args: Any, **settings: Any) -> Document:
+        document = doc or pn.state.curdoc
+        # Otherwise Bokeh goes through all models again for each of the forty parts.
+        with contextlib.nullcontext() if document is None else document.models.freeze():
+            made: Document = super().server_doc(document, *args, **settings)
+        return made
 
 
 def build() -> pn.Template:
@@ -609,7 +637,9 @@ def build() -> pn.Template:
         document._template_variables["dist_url"] = f"{pn.state.rel_path}/{styles}" if pn.state.rel_path else styles
     page = Page(None if document is None else Served(document), link.joined(pairs))
     pn.state.on_session_destroyed(page.close)
-    template = page.template()
+    template = page.template(document)
+    pn.config.reconnect = True  # Panel hands it on for a served script,
     if document is not None:
+        document.config.reconnect_session = True  # but not for a served function
         document.title = TITLE
     return template

@@ -19,7 +19,7 @@ import torch
 
 from app.limits import LIMITS, Limits
 from app.messages import Answer, Facts, Position, Refused, State, Status, Update
-from app.pace import SPEEDS, Pace, Share, Speed
+from app.pace import SPEEDS, Pace, Share, Speed, Threads
 from app.rules import Rule
 from app.sharing import MEMORY, PLACES, Memory, Places, Ticket
 from mdfa_core import DATASETS, Every, Experiment, MdfaError, Run
@@ -50,11 +50,13 @@ DEVICE = "cpu"
 _ONCE = Every(seconds=1e9)
 """Due at the first mini-batch of a call of `Run.events`, and at the end of the run."""
 
-_PROBE_SECONDS = 0.2  # between two measurements: not more often than anyone can see
+_SPARE = 5  # times the share of measurements at a speed at which training rests most of the time
+_PROBE_SECONDS = 0.12  # between two measurements: not more often than anyone can see
 _SNAPSHOT_SECONDS = 0.3
 _ROUND_SECONDS = 0.05  # of training at full speed between two looks at what is asked for
 _TELL_SECONDS = 0.08  # between two notices to the page
 
+_THREADS = torch.get_num_threads()  # of PyTorch's choice, or OMP_NUM_THREADS
 _EXACT = 200_000  # parameters up to which a measurement looks at the whole net
 _PICTURED_CLASSES = 10
 _PICTURES = 4  # of each class
@@ -132,6 +134,7 @@ class Trainer:
         self._tasks = TaskCache(memory_limit=1)
         self._probe_share, self._snapshot_share = Share(_PROBE_SECONDS), Share(_SNAPSHOT_SECONDS)
         self._round = 1  # mini-batches of a round at full speed
+        self._threads = Threads()
         _open.add(self)
 
     # ------------------------------------------------------------------------------------------------ for the page
@@ -400,6 +403,7 @@ class Trainer:
         goal = None if wish is None else lead + wish
         speed, pace = self._speed, Pace(self._speed, lead)
         while True:
+            threads = self._share_cores()
             self._run_errands(number)
             if self._speed is not speed:
                 speed, pace = self._speed, Pace(self._speed, lead)
@@ -411,7 +415,7 @@ class Trainer:
             target = low + self._size(speed, behind=behind, wish=wish)
             for bound in (goal, lead if behind else None):
                 target = target if bound is None else min(target, bound)
-            begun = time.monotonic()
+            begun, trained = time.monotonic(), sum(net.run.step for net in going)
             measuring = self._probe_share.due() or (wish is not None and wish <= _SINGLE)
             if measuring and not behind:
                 target = low + 1  # the price of a measurement is that of one mini-batch
@@ -419,11 +423,13 @@ class Trainer:
                 self._advance(number, net, target, measuring=measuring)
             took = time.monotonic() - begun
             if measuring:
-                self._probe_share.took(took)
-            elif took < 0.5 * _ROUND_SECONDS:
-                self._round = min(2 * self._round, 4096)
-            elif took > 1.5 * _ROUND_SECONDS:
-                self._round = max(1, self._round // 2)
+                self._probe_share.took(took if speed.steps_per_second is None else took / _SPARE)
+            else:
+                self._threads.took(threads, sum(net.run.step for net in going) - trained, took)
+                if took < 0.5 * _ROUND_SECONDS:
+                    self._round = min(2 * self._round, 4096)
+                elif took > 1.5 * _ROUND_SECONDS:
+                    self._round = max(1, self._round // 2)
             lead = max(lead, target)
             self._tell_position(number)
             if self._snapshot_share.due():
@@ -436,6 +442,14 @@ class Trainer:
         with self._changed:
             if self._wishes == wishes:
                 self._wish, self._active = 0, False
+
+    def _share_cores(self) -> int:
+        """Take as many threads as serve these nets best; small ones gain nothing from a second one."""
+        large = max(net.run.network.parameter_count for net in self._nets.values()) > _EXACT
+        threads = self._threads.choose(max(1, _THREADS // self._places.taken) if large else 1)
+        if torch.get_num_threads() != threads:  # a setting of this thread alone
+            torch.set_num_threads(threads)
+        return threads
 
     def _size(self, speed: Speed, *, behind: bool, wish: int | None) -> int:
         """Mini-batches of the next round."""

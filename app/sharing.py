@@ -51,6 +51,11 @@ class Places:
         """How many wait."""
         return len(self._queue)
 
+    @property
+    def taken(self) -> int:
+        """How many train."""
+        return self.count - self._free
+
     @contextmanager
     def asked(self) -> Iterator[Ticket]:
         """Ask for a place; it, or the place in the queue, is given back at the end of the block."""

@@ -127,10 +127,10 @@ class Chart:
         self._readers = {slot: Reader(line.curve, {"y": line.column}) for slot, line in lines.items()}
         self._highest = 0.0
         for slot, (live, ghost) in enumerate(zip(self._live, self._ghost, strict=True)):
-            live.data = {"x": [], "y": []}
+            _set(live, [], [])
             line = before.get(slot)
             old: list[float] = [] if line is None else line.curve.column(line.column)
-            ghost.data = {"x": [] if line is None else line.curve.column("x"), "y": old}
+            _set(ghost, [] if line is None else line.curve.column("x"), old)
             self._note_height(old)
             self._live_lines[slot].name = lines[slot].name if slot in lines else ""
         self.update()
@@ -238,6 +238,12 @@ class Epochs:
         end = round_up(1.16 * max(live, before, 5))  # with room for the names of the lines
         if self.range.end != end:
             self.range.end = end
+
+
+def _set(source: ColumnDataSource, x: list[float], y: list[float]) -> None:
+    """New points; most of the lines stay empty, and each message about one costs a click some time."""
+    if len(x) or len(source.data["x"]):
+        source.data = {"x": x, "y": y}
 
 
 def dress(chart: figure, palette: Palette) -> None:

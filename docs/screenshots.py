@@ -1,4 +1,4 @@
-"""Make the picture of the app in the README from a real run: mDFA, DFA and FA side by side.
+"""Make the pictures of the app in the README and the guide from real runs.
 
 Usage: python docs/screenshots.py [FOLDER]; the folder is docs/images if left out. Needs Playwright and a Chromium.
 """
@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import requests
+from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,6 +52,32 @@ def picture(browser: Browser, port: int, target: Path, *, epochs: int = 30) -> N
     page.close()
 
 
+def detail(browser: Browser, port: int, target: Path, *, preset: str, epochs: int, find: bool = False) -> None:
+    """Train a preset for so many epochs and take the picture of its open tab."""
+    page = browser.new_page(viewport={"width": 1100, "height": 1400}, device_scale_factor=1.25)
+    page.set_default_timeout(120_000)
+    page.goto(f"http://127.0.0.1:{port}/app?preset={preset}&speed=fast")
+    page.locator(".chip", has_text="Ready").wait_for()
+    page.get_by_role("button", name="▶ Start", exact=True).click()
+    while int(page.locator(".numbers b").first.inner_text().split("/")[0]) < epochs:
+        page.wait_for_timeout(100)
+    page.get_by_role("button", name="Pause", exact=True).click()
+    page.locator(".chip", has_text="Paused").wait_for()
+    if find:
+        page.get_by_role("button", name="Find me a disagreeing unit").click()
+        page.get_by_text("is told the wrong direction").wait_for()
+    page.mouse.move(5, 5)
+    page.wait_for_timeout(1500)  # the last charts are drawn
+    page.locator("section.details").screenshot(path=target)
+    page.close()
+
+
+def shrink(target: Path) -> None:
+    """256 colours are enough for a page, and a third of the bytes."""
+    with Image.open(target) as image:
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(target, optimize=True)
+
+
 def main() -> None:
     """Serve, take the picture, stop."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images"
@@ -64,7 +91,11 @@ def main() -> None:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
             picture(browser, port, folder / "app.png")
+            detail(browser, port, folder / "example.png", preset="two-outputs", epochs=3, find=True)
+            detail(browser, port, folder / "plane.png", preset="plane", epochs=30)
             browser.close()
+        for name in ("app", "example", "plane"):
+            shrink(folder / f"{name}.png")
     finally:
         process.terminate()
         process.wait(30)

@@ -679,16 +679,27 @@ def reproduce(
 
 
 @cli.command(name="app")
-@click.option("--port", type=click.IntRange(1, 65535), default=5006, show_default=True, help="TCP port on localhost")
+@click.option("--port", type=click.IntRange(1, 65535), default=5006, show_default=True, help="TCP port")
+@click.option("--address", default="localhost", show_default=True, help="where to listen; 0.0.0.0 is every network")
+@click.option("--origin", multiple=True, help="host:port that browsers may come from, may be given again")
+@click.option("--prefix", default="", help="path before /app, as a proxy asks for it")
 @click.option("--show/--no-show", default=False, show_default=True, help="open the page in a browser")
-def serve_app(port: int, show: bool) -> None:
-    """Serve the live app on this machine (as `panel serve app/` does)."""
+def serve_app(port: int, address: str, origin: tuple[str, ...], prefix: str, show: bool) -> None:
+    """Serve the live app, to this machine only unless another address is given.
+
+    /liveness answers whether the server is up. docs/deploy.md has proxies, containers and JupyterHub.
+    """
     found = {name: importlib.util.find_spec(name) for name in ("app", "panel")}
     missing = [name for name, spec in found.items() if spec is None]
     if missing or found["app"] is None or found["app"].origin is None:
         raise InvalidValue("the app is not installed here: install it with pip install 'mdfa[app]', or run make app")
-    command = [sys.executable, "-m", "panel", "serve", str(Path(found["app"].origin).parent), "--port", str(port)]
+    command = [sys.executable, "-m", "panel", "serve", str(Path(found["app"].origin).parent), "--liveness"]
+    command += ["--port", str(port), "--address", address]
+    command += [word for host in origin for word in ("--allow-websocket-origin", host)]
+    command += [*(["--prefix", prefix] if prefix else []), *(["--show"] if show else [])]
+    if os.name == "posix":  # the server takes this process's place, so that whoever ends it ends the server
+        os.execv(command[0], command)
     try:
-        raise click.exceptions.Exit(subprocess.call([*command, *(["--show"] if show else [])]))
+        raise click.exceptions.Exit(subprocess.call(command))
     except KeyboardInterrupt:  # the server got it too and has ended
         raise click.exceptions.Exit(0) from None

@@ -16,7 +16,7 @@ import torch
 from app import session
 from app.limits import Limits
 from app.messages import Answer, Facts, Position, Refused, State, Status, Update
-from app.pace import SPEEDS
+from app.pace import SPEEDS, Threads
 from app.rules import rules
 from app.session import Trainer
 from app.sharing import Memory, Places
@@ -455,3 +455,18 @@ def test_a_comparison_of_nothing_or_too_much_is_refused(wait_until: Callable[...
         watched.trainer.set_rules(list(rules().values()))
     watched.trainer.close()
     assert watched.trainer.join(30)
+
+
+@pytest.mark.parametrize(("two", "best"), [(1.7, 2), (0.1, 1)])
+def test_as_many_threads_as_train_fastest(two: float, best: int) -> None:
+    threads = Threads()
+    assert threads.choose(1) == 1
+    chosen = []
+    for _ in range(200):
+        chosen.append(threads.choose(2))
+        threads.took(chosen[-1], 1, 0.05 / (two if chosen[-1] == 2 else 1.0))
+    assert set(chosen[:12]) == {1, 2}
+    assert chosen[-1] == best
+    assert chosen.count(best) > 150
+    assert threads.choose(1) == 1
+    assert threads.choose(2) in (1, 2)

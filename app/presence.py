@@ -1,0 +1,143 @@
+"""Whether a page's visitor is there: a connection that drops may come back to its run, a closed tab frees its place.
+
+Bokeh reconnects by itself, but (1) only with the token of the page's first minute, which the server refuses after five,
+and (2) only as long as the server keeps the session, by default some 15 seconds. So a page renews its browser's token
+as it runs, and holds its session for `KEPT_SECONDS` unless the browser has said that it leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import panel as pn
+import param
+from bokeh.document import Document
+from bokeh.server.session import ServerSession
+from bokeh.settings import settings
+from bokeh.util.token import generate_jwt_token, get_token_payload
+
+LOOK_SECONDS = 2.0
+AWAY_SECONDS = 20.0
+"""How long without a connection until training rests and its place is free for others."""
+KEPT_SECONDS = 300.0
+"""How long without a connection until the session ends, and its run with it."""
+_RENEWED_LOOKS = 30
+
+
+class Presence(pn.custom.JSComponent):
+    """The browser's half says when the connection is lost, tries again, and tells the server that a tab is closed.
+
+    Args:
+        document: of the session to watch; nothing is watched where there is none, as in a notebook.
+        on_away: called once the visitor is gone, for a while or for good.
+        on_back: called when a visitor who was away is back.
+    """
+
+    token = param.String(doc="What the browser shows at the door when it comes back.")
+    kept = param.Number(default=KEPT_SECONDS, doc="Seconds in which it can come back.")
+
+    _esm = """
+const WAIT = 3000;  // between two attempts, once Bokeh's own, ever rarer ones have come to an end
+export function render({ model, view }) {
+  const page = view.model.document;  // stays the same when a reconnection draws everything anew
+  const say = (text) => {
+    const note = document.getElementById("connection");
+    if (note) { note.textContent = text; note.hidden = !text; }
+  };
+  if (!page.presence) {
+    const presence = page.presence = { since: null, gone: false };
+    page.on_event("connection_lost", (_, event) => {
+      if (presence.gone) return;
+      presence.since ??= Date.now();
+      if (Date.now() - presence.since > 1000 * presence.model.kept) {
+        presence.gone = true;
+        say("The connection to the server was lost for too long, and the runs with it. Reload the page to begin anew.");
+        return;
+      }
+      say("The connection to the server is lost: trying again. Your runs wait for you there.");
+      const connection = event.connection.deref();
+      if (connection) {
+        connection.token = presence.model.token || connection.token;
+        // What was cut off in the middle of a message would be taken for the beginning of the next one.
+        connection._receiver = new connection._receiver.constructor();
+      }
+      if (event.timeout == null) setTimeout(() => event.reconnect(), WAIT);
+    });
+    page.on_event("client_reconnected", () => { presence.since = null; say(""); });
+    window.addEventListener("pagehide", () => presence.model.send_msg("left"));
+  }
+  page.presence.model = model;
+  const span = document.createElement("span");
+  span.hidden = true;
+  return span;
+}
+"""
+
+    def __init__(
+        self, document: Document | None, *, on_away: Callable[[], None], on_back: Callable[[], None], **more: Any
+    ) -> None:
+        super().__init__(width=0, height=0, margin=0, **more)
+        self._document, self._on_away, self._on_back = document, on_away, on_back
+        self._held = False  # whether the session is kept from ending
+        self._away = self._left = False
+        self._connected = 0  # looks in a row that found a connection
+        if document is not None and document.session_context is not None:
+            document.add_periodic_callback(self.look, round(1000 * LOOK_SECONDS))
+
+    def look(self) -> None:
+        """See whether anybody is connected, and act on it."""
+        session = self._session
+        if session is None:
+            return
+        self._connected = self._connected + 1 if session.connection_count else 0
+        if self._connected:
+            self._welcome(session)
+        elif self._held:  # before its first connection a session is Bokeh's to keep
+            alone = session.milliseconds_since_last_unsubscribe / 1000
+            if alone > AWAY_SECONDS or self._left:
+                self._leave()
+            if alone > KEPT_SECONDS or self._left:
+                self._held = False
+                session.unblock_expiration()
+
+    @property
+    def _session(self) -> ServerSession | None:
+        context = None if self._document is None else self._document.session_context
+        session: ServerSession | None = getattr(context, "session", None)
+        return session
+
+    def _welcome(self, session: ServerSession) -> None:
+        if not self._held:
+            self._held = True
+            session.block_expiration()
+        if self._connected < 2:  # a browser that has just got the page may miss what is sent at once
+            return
+        if self._away:
+            self._away = self._left = False
+            self._on_back()
+        if (self._connected - 2) % _RENEWED_LOOKS == 0:
+            self.token = _renewed(session)
+
+    def _leave(self) -> None:
+        if not self._away:
+            self._away = True
+            self._on_away()
+
+    def _handle_msg(self, data: Any) -> None:
+        if data == "left":
+            self._left = True
+            self._leave()
+
+
+def _renewed(session: ServerSession) -> str:
+    """A token for the same session that can be shown as long as the session would be kept from now on."""
+    payload = get_token_payload(session.token)
+    payload.pop("session_expiry", None)
+    return generate_jwt_token(
+        session.id,
+        secret_key=settings.secret_key_bytes(),
+        signed=settings.sign_sessions(),
+        extra_payload=payload,
+        expiration=round(KEPT_SECONDS + _RENEWED_LOOKS * LOOK_SECONDS),
+    )

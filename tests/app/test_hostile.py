@@ -1,0 +1,157 @@
+"""What a visitor could send to do harm: links, values and messages that no page of ours would send."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app import link
+from app.details import TABS
+from app.limits import LIMITS
+from app.messages import State
+from app.page import Page
+from app.rules import rules
+from app.sharing import MEMORY
+from mdfa_core import DATASETS, MdfaError
+
+HTML = "<img src=x onerror=alert(1)><script>alert(2)</script>\"'"
+KEYS = sorted({*link._SETTINGS, "rules", "draw", "level", "speed", "tab", "preset", "embed", "method", HTML})
+VALUES = [
+    HTML, "../../etc/passwd", "/etc/passwd", "__import__('os').system('id')", "${7*7}", "{{7*7}}", "%00", "\0", "",
+    "nan", "inf", "-inf", "1e999", "-1", "9" * 199, "0x10", "fc:" + "1," * 90, "fc:999999999999", "conv:1x1",
+    "normal:nan", "uniform:inf", "normal:1e400", "none", "true", "None", "mdfa,mdfa,bp", "٣", "²", "💥" * 50,
+]  # fmt: skip
+
+
+def read(query: str) -> tuple[link.State, list[str]]:
+    return link.read(query, tabs=tuple(TABS))
+
+
+def holds(state: link.State, complaints: list[str]) -> None:
+    """What is true whatever a link says."""
+    LIMITS.check(state.settings)
+    assert state.settings.data in DATASETS
+    assert state.rules
+    assert set(state.rules) <= set(rules())
+    assert state.draw in state.rules
+    assert state.tab in ("", *TABS)
+    assert all(len(complaint) < 2000 for complaint in complaints)
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_no_value_of_a_link_gets_past_the_checks(value: str) -> None:
+    for key in KEYS:
+        holds(*read(urlencode({key: value})))
+
+
+@given(st.lists(st.tuples(st.sampled_from(KEYS) | st.text(max_size=30), st.sampled_from(VALUES) | st.text())))
+@settings(deadline=None, max_examples=60)
+def test_no_link_gets_past_the_checks(pairs: list[tuple[str, str]]) -> None:
+    holds(*read(urlencode(pairs, errors="replace")))
+
+
+@pytest.mark.parametrize("query", ["seed=" + "1" * 100_000, "a=1&" * 10_000, "%" * 5000, "\ud800"])
+def test_oversized_links_are_cut(query: str) -> None:
+    state, complaints = read(query)
+    holds(state, complaints)
+    assert len(complaints) <= 41
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    made = Page(None, urlencode({"network": HTML, "rules": f"mdfa,{HTML}", "tab": HTML, HTML: HTML, "data": HTML}))
+    yield made
+    made.close(None)
+    assert made.trainer.join(30)
+
+
+def shown(page: Page) -> str:
+    """All markup of the page's own that a visitor's words could be in."""
+    panes = (page.status, page.numbers, page.claim, page.drawn_title, page.meaning, page.details._words)
+    return "".join(str(pane.object) for pane in panes) + page.list.html + page.net.html
+
+
+def test_what_a_visitor_wrote_is_shown_as_text(page: Page) -> None:
+    assert "&lt;img src=x" in page.status.object
+    page.controls.own_network.value = HTML
+    page.controls.network.value = "own"
+    assert "&lt;img src=x" in page.status.object
+    assert "<script" not in shown(page)
+    assert "<img src=x" not in shown(page)
+
+
+def test_a_network_that_is_written_out_is_bounded(page: Page) -> None:
+    page.controls.network.value = "own"
+    page.controls.own_network.value = "fc:" + "1," * 100_000
+    assert "200003 characters" in page.status.object or "200002 characters" in page.status.object
+    assert len(page.status.object) < 2000
+
+
+@pytest.mark.parametrize(
+    "word",
+    [HTML, "", ":", "toggle", "toggle:" + HTML, "draw:__class__", "layer:" + "9" * 5000, "layer:-1", "layer:٣",
+     "layer:²", "layer:1.0", "paper:" + HTML, "draw:" + "x" * 1_000_000],
+)  # fmt: skip
+def test_no_picked_word_does_anything_that_was_not_offered(page: Page, word: str) -> None:
+    before = (page.compared, page.drawn, page.details.tab, page.status.object)
+    page._picked(word)
+    assert (page.compared, page.drawn, page.details.tab, page.status.object) == before
+
+
+@pytest.mark.parametrize("message", [None, 1, 1.5, [], {}, ["draw:bp"], {"word": "draw:bp"}, True, b"draw:bp"])
+def test_a_picked_word_is_a_word(page: Page, message: object) -> None:
+    before = page.compared
+    page.list._handle_msg(message)
+    page.net._handle_msg(message)
+    assert page.compared == before
+
+
+WRONG: list[Any] = [
+    None,
+    "x" * 100_000,
+    HTML,
+    -1,
+    10**9,
+    10**40,
+    1.5,
+    float("nan"),
+    float("inf"),
+    [],
+    {},
+    [[]],
+    True,
+    "\0",
+]
+
+
+@pytest.mark.parametrize("value", WRONG, ids=lambda value: repr(value)[:12])
+def test_no_value_of_a_control_that_no_page_would_send_is_taken(page: Page, value: Any) -> None:
+    """As the server's side gets it from a browser: the widget refuses it, or the page does, in a sentence."""
+    for widgets in page.controls.widgets.values():
+        for widget in widgets:
+            for name in ("value", "active"):
+                try:
+                    widget._process_events({name: value})
+                except Exception:  # Panel's own widgets refuse by whatever comes first: the session only logs it
+                    continue
+            LIMITS.check_all([page.rules[rule].experiment(page.experiment) for rule in page.compared])
+            assert "<img src=x" not in shown(page)
+    with contextlib.suppress(MdfaError):  # and nothing else
+        page.controls.experiment()
+
+
+def test_a_server_without_room_says_so(wait_until: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MEMORY, "limit", MEMORY.taken)
+    page = Page(None, "")
+    try:
+        wait_until(lambda: (page.drain(), page.state is State.FAILED)[1], "a refusal")
+        assert "memory: choose a smaller network or try again later" in page.status.object
+    finally:
+        page.close(None)
+        assert page.trainer.join(30)

@@ -1,0 +1,132 @@
+"""Who is there: a connection that is lost for a while, one that is lost for good, a tab that is closed."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from bokeh.document import Document
+from bokeh.util.token import check_token_signature, generate_jwt_token, get_session_id, get_token_payload
+
+from app import presence
+from app.presence import AWAY_SECONDS, KEPT_SECONDS, Presence
+
+
+class Session:
+    """What a page sees of Bokeh's session."""
+
+    def __init__(self) -> None:
+        self.id = "visit"
+        self.token = generate_jwt_token(cast(Any, "visit"), extra_payload=cast(Any, {"arguments": {"seed": ["1"]}}))
+        self.connection_count = 0
+        self.milliseconds_since_last_unsubscribe = 0.0
+        self.blocked = 0
+
+    def block_expiration(self) -> None:
+        self.blocked += 1
+
+    def unblock_expiration(self) -> None:
+        assert self.blocked
+        self.blocked -= 1
+
+    def alone(self, seconds: float) -> None:
+        self.connection_count = 0
+        self.milliseconds_since_last_unsubscribe = 1000 * seconds
+
+
+class Visit:
+    def __init__(self) -> None:
+        self.session = Session()
+        self.told: list[str] = []
+        document = SimpleNamespace(
+            session_context=SimpleNamespace(session=self.session), add_periodic_callback=lambda *_: None
+        )
+        self.presence = Presence(
+            cast(Document, document),
+            on_away=lambda: self.told.append("away"),
+            on_back=lambda: self.told.append("back"),
+        )
+
+    def look(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.presence.look()
+
+    def come(self) -> None:
+        self.session.connection_count = 1
+        self.look(2)
+
+
+@pytest.fixture
+def visit() -> Visit:
+    made = Visit()
+    made.come()
+    return made
+
+
+def test_a_session_nobody_connected_to_is_bokehs_to_end() -> None:
+    visit = Visit()
+    visit.session.alone(2 * KEPT_SECONDS)
+    visit.look(3)
+    assert (visit.session.blocked, visit.told) == (0, [])
+
+
+def test_a_short_loss_changes_nothing(visit: Visit) -> None:
+    visit.session.alone(AWAY_SECONDS - 1)
+    visit.look(3)
+    visit.come()
+    assert (visit.session.blocked, visit.told) == (1, [])
+
+
+def test_a_longer_loss_frees_the_place_and_keeps_the_session(visit: Visit) -> None:
+    visit.session.alone(AWAY_SECONDS + 1)
+    visit.look(3)
+    assert (visit.session.blocked, visit.told) == (1, ["away"])
+    visit.come()
+    assert (visit.session.blocked, visit.told) == (1, ["away", "back"])
+
+
+def test_a_loss_for_good_ends_the_session(visit: Visit) -> None:
+    visit.session.alone(KEPT_SECONDS + 1)
+    visit.look(3)
+    assert (visit.session.blocked, visit.told) == (0, ["away"])
+
+
+def test_a_closed_tab_frees_place_and_session_at_once(visit: Visit) -> None:
+    visit.presence._handle_msg("left")
+    assert visit.told == ["away"]
+    visit.session.alone(0.5)
+    visit.look()
+    assert (visit.session.blocked, visit.told) == (0, ["away"])
+
+
+def test_a_tab_that_says_it_leaves_and_stays_goes_on(visit: Visit) -> None:
+    visit.presence._handle_msg("left")
+    visit.look(2)
+    assert visit.told == ["away", "back"]
+    visit.session.alone(1)
+    visit.look()
+    assert visit.session.blocked == 1
+
+
+@pytest.mark.parametrize("word", [None, 3, ["left"], {"left": 1}, "LEFT", "left" * 1000])
+def test_other_words_from_a_browser_mean_nothing(visit: Visit, word: object) -> None:
+    visit.presence._handle_msg(word)
+    assert visit.told == []
+
+
+def test_the_browser_holds_a_token_for_as_long_as_its_session_is_kept(
+    visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = visit.presence.token
+    assert check_token_signature(token, signed=False)
+    assert get_session_id(token) == "visit"
+    ours, first = cast(Any, get_token_payload(token)), cast(Any, get_token_payload(visit.session.token))
+    assert ours["arguments"] == first["arguments"]
+    assert ours["session_expiry"] >= first["session_expiry"] + 60
+    made = []
+    monkeypatch.setattr(presence, "_renewed", lambda session: made.append(session) or "next")
+    visit.look(presence._RENEWED_LOOKS - 1)
+    assert made == []
+    visit.look()
+    assert visit.presence.token == "next"

@@ -1,0 +1,69 @@
+"""benchmarks/app_load.py run through with one visitor; no time is judged here."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = ROOT / "benchmarks" / "app_load.py"
+
+
+@pytest.fixture(scope="module")
+def app_load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("benchmark_app_load", PROGRAM)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_percentile_is_what_it_says(app_load: ModuleType) -> None:
+    values = list(range(1, 101))
+    assert app_load.percentile(values, 0.95) == 95
+    assert app_load.percentile(values, 0.5) == 50
+    assert app_load.percentile([3.0], 0.95) == 3
+    assert app_load.percentile([1.0, 2.0], 0.95) == 2
+
+
+def test_made_up_images_are_read_as_cifar(app_load: ModuleType, tmp_path: Path) -> None:
+    from mdfa_core import Experiment, Run
+
+    app_load.made_up_cifar(tmp_path, 100)
+    run = Run(Experiment(data="cifar10", network="fc:2", epochs=1), data_dir=tmp_path)
+    assert len(run.tasks[0].train) == 85  # of two classes, 50 images each, less the validation's 15 %
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_a_quick_run_reports_every_row(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        str(PROGRAM),
+        "--quick",
+        "--only",
+        "visible,eight",
+        "--json",
+        str(tmp_path / "rows.json"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == ["visible", "eight", "eight", "eight"]
+    assert all(row["values"] for row in rows)
+    assert all(f"| {row['name']} | {row['what']} |" in done.stdout for row in rows)
+
+
+def test_an_unknown_row_is_refused() -> None:
+    done = subprocess.run([sys.executable, str(PROGRAM), "--only", "nothing"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "unknown row nothing: choose some of visible, click" in done.stderr
