@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from mdfa_core.activations import Activation
 from mdfa_core.errors import DeviceError, InvalidValue, UnknownName
@@ -55,7 +56,7 @@ class Precision:
         """`tensor` as a product takes it."""
         return tensor.to(self.operands)
 
-    @property
+    @functools.cached_property
     def mixed(self) -> bool:
         """Whether operands are rounded."""
         return self.storage is not self.operands
@@ -111,7 +112,8 @@ def onednn_serves() -> bool:
         InvalidValue: MDFA_GEMM is something else.
         DeviceError: oneDNN is forced, but PyTorch's fused operator is missing or wrong here.
     """
-    return _gemm_choice(os.environ.get(GEMM_VARIABLE, "auto"))
+    # `in` first: a step asks often, and a variable that is missing costs an exception inside `get`.
+    return _gemm_choice(os.environ[GEMM_VARIABLE] if GEMM_VARIABLE in os.environ else "auto")
 
 
 @functools.cache
@@ -135,7 +137,7 @@ def _linear(x: Tensor, w: Tensor, b: Tensor | None, post: str = "none", argument
 
 def _plain(precision: Precision, device: torch.device) -> bool:
     """Whether the CPU's own float paths apply."""
-    return device.type == "cpu" and not precision.mixed
+    return not precision.mixed and device.type == "cpu"
 
 
 def _large(rows: int, inner: int, columns: int) -> bool:
@@ -149,11 +151,11 @@ def affine(
     x_RNI: Tensor, w_ROI: Tensor, b_RO: Tensor, precision: Precision, activation: Activation | None = None
 ) -> Tensor:
     """f(x Wᵀ + b), [R, N, O]; f is the identity if left out."""
-    if not _plain(precision, w_ROI.device):
+    if precision.mixed or not w_ROI.is_cpu:
         return _activated(product(x_RNI, w_ROI.mT, precision).add_(b_RO.unsqueeze(1)), activation)
     replicas, outputs, inputs = w_ROI.shape
     if replicas == 1:
-        return _affine_one(x_RNI[0], w_ROI[0], b_RO[0], activation).unsqueeze(0)
+        return _affine_one(x_RNI, w_ROI[0], b_RO[0], activation)  # every view of a small net's tensors counts
     examples = x_RNI.shape[1]
     if w_ROI.numel() <= _STACK and not _large(examples, inputs, outputs):
         shape = (replicas, examples, inputs, outputs)
@@ -164,13 +166,14 @@ def affine(
 
 
 def _affine_one(x: Tensor, w: Tensor, b: Tensor, activation: Activation | None) -> Tensor:
-    work = x.shape[0] * w.numel()
+    work = x.shape[-2] * w.numel()
     if work >= WORTH_FUSING and x.dtype is torch.float32 and onednn_serves():
         if activation is not None and activation.onednn is not None:
             return _linear(x, w, b, *activation.onednn)
         if work >= LARGE:
             return _activated(_linear(x, w, b), activation)
-    return _activated(torch.addmm(b, x, w.mT), activation)
+    y = functional.linear(x, w, b)
+    return y if activation is None else activation.applied_(y)
 
 
 def _activated(a: Tensor, activation: Activation | None) -> Tensor:
@@ -266,13 +269,14 @@ def add_outer_(w_ROI: Tensor, delta_RNO: Tensor, x_RNI: Tensor, factors: Sequenc
     `equal` says that all factors are the same, which lets one call do it.
     """
     replicas, outputs, inputs = w_ROI.shape
-    if replicas > 1 and equal:
+    if equal:
         batched = w_ROI.device.type != "cpu" or (
             w_ROI.numel() <= _STACK
             and _outer_path(replicas, delta_RNO.shape[1], inputs, outputs, w_ROI.dtype, torch.get_num_threads())
         )
         if batched:
-            w_ROI.baddbmm_(delta_RNO.mT, x_RNI.expand(replicas, -1, -1), alpha=factors[0])
+            x_RNI = x_RNI if x_RNI.shape[0] == replicas else x_RNI.expand(replicas, -1, -1)
+            w_ROI.baddbmm_(delta_RNO.mT, x_RNI, alpha=factors[0])
             return
     for r, factor in enumerate(factors):
         w_ROI[r].addmm_(delta_RNO[r].mT, x_RNI[r if x_RNI.shape[0] > 1 else 0], alpha=factor)

@@ -428,7 +428,8 @@ class Network:
 
     def _as_input(self, layer: int, h: Tensor) -> Tensor:
         """Images or a layer's activations [R, N, …] in the shape and memory order that `layer` reads."""
-        x = h.reshape(*h.shape[:2], *self.layers[layer].input_shape)
+        shape = self.layers[layer].input_shape
+        x = h if h.shape[2:] == shape else h.reshape(*h.shape[:2], *shape)
         return kernels.laid_out(x) if x.dim() == 5 else x
 
     def forward(self, parameters: Parameters, inputs: Tensor) -> Trace:

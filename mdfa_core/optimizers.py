@@ -260,7 +260,11 @@ class Descent:
 
     def bias_(self, place: int, bias: Tensor, g: Tensor) -> None:
         """Update a layer's biases [R, O] by g [R, O]."""
-        self._apply_(bias, g, self.slots[place], (slice(None),), penalised=False)
+        slots = self.slots[place]
+        if self._equal:
+            self.optimizer.update_(bias, g, slots, self.rates[0], self.step)
+        else:
+            self._apply_(bias, g, slots, (slice(None),), penalised=False)
 
     def _apply_(
         self, part: Tensor, g: Tensor, slots: Sequence[Tensor], index: kernels.Index, *, penalised: bool
