@@ -6,7 +6,8 @@ axis is 1 is shared by all replicas.
 On a CPU in float32 a large product goes through oneDNN where that serves best (see `onednn_serves`), else through the
 BLAS that PyTorch was built with. A stack of small products goes through one call for all of them, if a test at first
 use shows that this call gives every replica the very bits it gets alone; otherwise, and for large products, replica by
-replica. Every other device and precision takes PyTorch's batched product.
+replica. Every other device (and precision) takes PyTorch's batched product, and for convolutions of several replicas
+whichever of three ways is measured to be the fastest there at first use.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mdfa_core import convolutions
 from mdfa_core.activations import Activation
 from mdfa_core.errors import DeviceError, InvalidValue, UnknownName
 
@@ -112,8 +114,8 @@ def onednn_serves() -> bool:
         InvalidValue: MDFA_GEMM is something else.
         DeviceError: oneDNN is forced, but PyTorch's fused operator is missing or wrong here.
     """
-    # `in` first: a step asks often, and a variable that is missing costs an exception inside `get`.
-    return _gemm_choice(os.environ[GEMM_VARIABLE] if GEMM_VARIABLE in os.environ else "auto")
+    # Not `get`: a step asks often, and inside it a variable that is missing costs an exception.
+    return _gemm_choice(os.environ[GEMM_VARIABLE] if GEMM_VARIABLE in os.environ else "auto")  # noqa: SIM401
 
 
 @functools.cache
@@ -135,9 +137,14 @@ def _linear(x: Tensor, w: Tensor, b: Tensor | None, post: str = "none", argument
     return y
 
 
+def in_turn(device: torch.device) -> bool:
+    """Whether replicas get the bits they get alone there: a CPU's do. Elsewhere all are worked on in common calls."""
+    return device.type == "cpu"
+
+
 def _plain(precision: Precision, device: torch.device) -> bool:
     """Whether the CPU's own float paths apply."""
-    return not precision.mixed and device.type == "cpu"
+    return not precision.mixed and in_turn(device)
 
 
 def _large(rows: int, inner: int, columns: int) -> bool:
@@ -151,7 +158,7 @@ def affine(
     x_RNI: Tensor, w_ROI: Tensor, b_RO: Tensor, precision: Precision, activation: Activation | None = None
 ) -> Tensor:
     """f(x Wᵀ + b), [R, N, O]; f is the identity if left out."""
-    if precision.mixed or not w_ROI.is_cpu:
+    if not _plain(precision, w_ROI.device):
         return _activated(product(x_RNI, w_ROI.mT, precision).add_(b_RO.unsqueeze(1)), activation)
     replicas, outputs, inputs = w_ROI.shape
     if replicas == 1:
@@ -263,14 +270,26 @@ def folds(delta_RNO: Tensor, x_RNI: Tensor, precision: Precision) -> bool:
     return not (large and delta_RNO.dtype is torch.float32 and onednn_serves())
 
 
-def add_outer_(w_ROI: Tensor, delta_RNO: Tensor, x_RNI: Tensor, factors: Sequence[float], *, equal: bool) -> None:
+def add_outer_(
+    w_ROI: Tensor,
+    delta_RNO: Tensor,
+    x_RNI: Tensor,
+    factors: Sequence[float],
+    *,
+    equal: bool,
+    folded: Tensor | None = None,
+) -> None:
     """W ← W + factor · Σₙ δₙᵀ xₙ for every replica, in place: a gradient step without a gradient.
 
-    `equal` says that all factors are the same, which lets one call do it.
+    `equal` says that all factors are the same, which lets one call do it. `folded`, the factors as [R, 1, 1], lets one
+    call do it where they differ: δ is scaled first, which is not what a replica alone does to the last bit.
     """
     replicas, outputs, inputs = w_ROI.shape
+    if folded is not None and not equal:
+        torch.baddbmm(w_ROI, (delta_RNO * folded).mT, x_RNI.expand(replicas, -1, -1), out=w_ROI)
+        return
     if equal:
-        batched = w_ROI.device.type != "cpu" or (
+        batched = not in_turn(w_ROI.device) or (
             w_ROI.numel() <= _STACK
             and _outer_path(replicas, delta_RNO.shape[1], inputs, outputs, w_ROI.dtype, torch.get_num_threads())
         )
@@ -328,6 +347,9 @@ def convolve(
             return _convolution(x, w, b, stride, *fused)
         return _activated(torch.conv2d(x, w, b, stride), activation)
 
+    if w_RFCKK.shape[0] > 1 and not in_turn(x_RNCHW.device):
+        y = convolutions.batched("convolve", precision.operand(x_RNCHW), precision.operand(w_RFCKK), stride)
+        return _activated(y.to(precision.storage).add_(b_RF[:, None, :, None, None]), activation)
     fused = _fused(x_RNCHW, activation) if _plain(precision, x_RNCHW.device) else None
     return _each(one, laid_out(x_RNCHW), laid_out(w_RFCKK), b_RF)
 
@@ -352,30 +374,29 @@ def convolve_error(
     delta_RNFHW: Tensor, w_RFCKK: Tensor, stride: int, height: int, width: int, precision: Precision
 ) -> Tensor:
     """The transpose of `convolve` as a map of its input, applied to δ: [R, N, C, height, width]."""
+    if delta_RNFHW.shape[0] > 1 and not in_turn(delta_RNFHW.device):
+        operands = precision.operand(delta_RNFHW), precision.operand(w_RFCKK)
+        return convolutions.batched("error", *operands, stride, height, width).to(precision.storage)
 
     def one(delta: Tensor, w: Tensor) -> Tensor:
         x = delta.new_empty(1).expand(delta.shape[0], w.shape[1], height, width)  # only its shape is read
-        return _gradient(delta, x, w, stride, (True, False, False))[0].to(precision.storage)
+        return convolutions.gradient(delta, x, w, stride, (True, False, False))[0].to(precision.storage)
 
     return _each(one, laid_out(precision.operand(delta_RNFHW)), laid_out(precision.operand(w_RFCKK)))
 
 
 def convolve_outer(delta_RNFHW: Tensor, x_RNCHW: Tensor, kernel: int, stride: int, precision: Precision) -> Tensor:
     """Σ over examples and positions of δ times its input patch, [R, F, C, K, K]: a convolution's weight update."""
+    if delta_RNFHW.shape[0] > 1 and not in_turn(delta_RNFHW.device):
+        operands = precision.operand(delta_RNFHW), precision.operand(x_RNCHW)
+        return convolutions.batched("outer", *operands, stride, kernel).to(precision.storage)
 
     def one(delta: Tensor, x: Tensor) -> Tensor:
         shape = (delta.shape[1], x.shape[1], kernel, kernel)  # of w; of its numbers nothing is read
         w = torch.empty(shape, dtype=delta.dtype, device=delta.device, memory_format=torch.channels_last)
-        return _gradient(delta, x, w, stride, (False, True, False))[1].to(precision.storage)
+        return convolutions.gradient(delta, x, w, stride, (False, True, False))[1].to(precision.storage)
 
     return _each(one, laid_out(precision.operand(delta_RNFHW)), laid_out(precision.operand(x_RNCHW)))
-
-
-def _gradient(delta: Tensor, x: Tensor, w: Tensor, stride: int, mask: tuple[bool, bool, bool]) -> tuple[Tensor, ...]:
-    gradients: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
-        delta, x, w, None, [stride, stride], [0, 0], [1, 1], False, [0, 0], 1, list(mask)
-    )
-    return gradients
 
 
 def stack(replicas: Sequence[Tensor]) -> Tensor:

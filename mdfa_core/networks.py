@@ -250,6 +250,9 @@ class ConvLayer(Layer):
         return weight, self.bias_update(delta)
 
     def tiles(self, x: Tensor, delta: Tensor) -> Iterator[tuple[kernels.Index, Tensor]]:
+        if not kernels.in_turn(delta.device):
+            yield (slice(None),), kernels.convolve_outer(delta, x, self.kernel, self.stride, self.precision)
+            return
         for r in range(delta.shape[0]):
             one = slice(r, r + 1)
             update = kernels.convolve_outer(

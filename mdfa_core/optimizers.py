@@ -33,8 +33,12 @@ class Optimizer(ABC):
     slots: tuple[tuple[str, float], ...] = ()
 
     @abstractmethod
-    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float, step: int) -> None:
-        """Change `parameter` and its `slots` in place by g of the same shape; `step` counts from 1."""
+    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int) -> None:
+        """Change `parameter` and its `slots` in place by g of the same shape; `step` counts from 1.
+
+        `rate` is a number on a CPU. Elsewhere it is a tensor [R, 1, …] where replicas have rates of their own, so that
+        one call serves all of them.
+        """
 
 
 class SGD(Optimizer):
@@ -43,8 +47,11 @@ class SGD(Optimizer):
     title = "SGD"
     linear = True
 
-    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float, step: int) -> None:
-        parameter.add_(g, alpha=-rate)
+    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int) -> None:
+        if isinstance(rate, Tensor):
+            parameter.addcmul_(g, rate, value=-1)
+        else:
+            parameter.add_(g, alpha=-rate)
 
 
 class RMSprop(Optimizer):
@@ -59,10 +66,10 @@ class RMSprop(Optimizer):
     decay = 0.9
     epsilon = 1e-10
 
-    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float, step: int) -> None:
+    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int) -> None:
         (square,) = slots
         square.mul_(self.decay).addcmul_(g, g, value=1 - self.decay)
-        parameter.addcdiv_(g, (square + self.epsilon).sqrt_(), value=-rate)
+        _descend_(parameter, g, (square + self.epsilon).sqrt_(), rate)
 
 
 class Adam(Optimizer):
@@ -78,17 +85,26 @@ class Adam(Optimizer):
     beta2 = 0.999
     epsilon = 1e-8
 
-    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float, step: int) -> None:
+    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int) -> None:
         mean, square = slots
         root = math.sqrt(1 - self.beta2**step)
         tensors = (parameter, g, mean, square)
-        if all(t.is_contiguous() and t.is_cpu and t.dtype is torch.float32 for t in tensors) and _one_pass_serves():
+        fits = all(t.is_contiguous() and t.is_cpu and t.dtype is torch.float32 for t in tensors)
+        if fits and not isinstance(rate, Tensor) and _one_pass_serves():
             _adam_in_one_pass(self, *tensors, rate, step, root)
             return
         mean.mul_(self.beta1).add_(g, alpha=1 - self.beta1)
         square.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
         corrected = rate * root / (1 - self.beta1**step)
-        parameter.addcdiv_(mean, square.sqrt().add_(self.epsilon), value=-corrected)
+        _descend_(parameter, mean, square.sqrt().add_(self.epsilon), corrected)
+
+
+def _descend_(parameter: Tensor, numerator: Tensor, denominator: Tensor, rate: float | Tensor) -> None:
+    """θ ← θ − η numerator / denominator."""
+    if isinstance(rate, Tensor):
+        parameter.addcdiv_(numerator * rate, denominator, value=-1)
+    else:
+        parameter.addcdiv_(numerator, denominator, value=-rate)
 
 
 def _adam_in_one_pass(
@@ -217,6 +233,19 @@ class Descent:
         self._factors = [-rate for rate in rates]
         self._equal = len(set(rates)) == 1
         self._penalised = any(self.l2)
+        self._columns: tuple[Tensor, Tensor] | None = None
+
+    def _common(self, parameter: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Rates and penalties as [R, 1, …] beside a stack that is updated in common calls; None on a CPU.
+
+        Made once: a copy from the host in every step would make the device wait.
+        """
+        if kernels.in_turn(parameter.device):
+            return None
+        if self._columns is None or self._columns[0].device != parameter.device:
+            self._columns = (parameter.new_tensor(self._rates), parameter.new_tensor(self.l2))
+        shape = (-1, *[1] * (parameter.dim() - 1))
+        return self._columns[0].view(shape), self._columns[1].view(shape)
 
     def goes_on(self, before: Descent, places: int) -> None:
         """Take over from another rule's: its steps, and what it remembers of the first so many places."""
@@ -238,10 +267,15 @@ class Descent:
         parts that stay in the cache.
         """
         if self.optimizer.linear and isinstance(layer, DenseLayer) and kernels.folds(delta, x, layer.precision):
-            if self._penalised:
+            common = self._common(weight)
+            if self._penalised and common is not None:
+                rates, penalties = common
+                weight.mul_(1 - rates * penalties)
+            elif self._penalised:
                 for r, penalty in enumerate(self.l2):
                     weight[r].mul_(1 - self.rates[r] * penalty)
-            kernels.add_outer_(weight, delta, x, self._factors, equal=self._equal)
+            folded = None if common is None else -common[0]
+            kernels.add_outer_(weight, delta, x, self._factors, equal=self._equal, folded=folded)
             if floor is not None:
                 weight.clamp_(min=floor)
             return
@@ -277,6 +311,11 @@ class Descent:
             self.optimizer.update_(part, g, slots, self.rates[r], self.step)
         elif self._equal and not penalised:
             self.optimizer.update_(part, g, slots, self.rates[0], self.step)
+        elif (common := self._common(part)) is not None:
+            rates, penalties = common
+            if penalised:
+                g = torch.addcmul(g, part, penalties)
+            self.optimizer.update_(part, g, slots, self.rates[0] if self._equal else rates, self.step)
         else:
             for r in range(len(self.rates)):
                 self._apply_(part[r], g[r], [slot[r] for slot in slots], (r,), penalised=penalised)
