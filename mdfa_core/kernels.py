@@ -245,14 +245,19 @@ def outer(delta_RNO: Tensor, x_RNI: Tensor, precision: Precision) -> Tensor:
     return _each(lambda delta, x: _product_one(delta.mT, x), delta_RNO, x_RNI)
 
 
-def outer_tiles(delta_RNO: Tensor, x_RNI: Tensor, precision: Precision) -> Iterator[tuple[Index, Tensor]]:
-    """The parts of `outer` with the place each belongs to, small enough to be applied before they leave the cache."""
+def outer_tiles(
+    delta_RNO: Tensor, x_RNI: Tensor, precision: Precision, share: int = 1
+) -> Iterator[tuple[Index, Tensor]]:
+    """The parts of `outer` with the place each belongs to, small enough to be applied before they leave the cache.
+
+    `share` makes them so many times smaller: for an update that needs room of its own beside each part.
+    """
     replicas, examples, outputs = delta_RNO.shape
     inputs = x_RNI.shape[2]
     if not (_plain(precision, x_RNI.device) and _large(examples, inputs, outputs)):
         yield (slice(None),), outer(delta_RNO, x_RNI, precision)
         return
-    rows = max(16, _TILE // inputs // 16 * 16)
+    rows = max(16, _TILE // share // inputs // 16 * 16)
     for r in range(replicas):
         # Transposed copies, made once for all tiles: columns a power of two apart would share a few cache lines.
         x_t = x_RNI[r if x_RNI.shape[0] > 1 else 0].mT.contiguous()

@@ -26,11 +26,13 @@ class Optimizer(ABC):
         title: its name for people.
         linear: whether that change is −η g, so that g itself need not be made.
         slots: what it remembers about every parameter: name and initial value.
+        share: how many times smaller than usual the parts are in which a large layer's update is made and applied.
     """
 
     title: str
     linear: bool = False
     slots: tuple[tuple[str, float], ...] = ()
+    share: int = 1
 
     @abstractmethod
     def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int) -> None:
@@ -63,6 +65,7 @@ class RMSprop(Optimizer):
 
     title = "RMSprop"
     slots = (("mean square", 1.0),)
+    share = 4  # beside g there is room for √(s + ε): smaller parts take no longer, and 13 MB less of a CIFAR FC run
     decay = 0.9
     epsilon = 1e-10
 
@@ -280,7 +283,7 @@ class Descent:
                 weight.clamp_(min=floor)
             return
         slots = self.slots[place]
-        for index, g in layer.tiles(x, delta):
+        for index, g in layer.tiles(x, delta, self.optimizer.share):
             part = weight[index]
             self._apply_(part, g, [slot[index] for slot in slots], index, penalised=self._penalised)
             if floor is not None:
