@@ -258,6 +258,7 @@ def outer_tiles(
         yield (slice(None),), outer(delta_RNO, x_RNI, precision)
         return
     rows = max(16, _TILE // share // inputs // 16 * 16)
+    rows = -(-outputs // -(-outputs // rows) // 16) * 16  # as equal as may be: a small rest is a call of its own
     for r in range(replicas):
         # Transposed copies, made once for all tiles: columns a power of two apart would share a few cache lines.
         x_t = x_RNI[r if x_RNI.shape[0] > 1 else 0].mT.contiguous()
