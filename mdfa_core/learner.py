@@ -166,7 +166,7 @@ class Learner:
     def step(self, inputs: Tensor, labels_RN: Tensor) -> Batch:
         """`observe` and `learn`; replicas that take turns do both in one turn, while their weights are in the cache."""
         if self.together(inputs, labels_RN):
-            batch = Batch([self._observed(self.parameters, self.feedback, kernels.aligned(inputs), labels_RN)])
+            batch = self.observe(inputs, labels_RN)
             self.learn(batch)
             return batch
         moment = Moment(labels_RN, self.descent.step, self.seeds)

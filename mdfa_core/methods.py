@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mdfa_core import kernels
 from mdfa_core.activations import Activation
 from mdfa_core.errors import InvalidValue
 from mdfa_core.initializers import Initializer, Zeros

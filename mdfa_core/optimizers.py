@@ -159,7 +159,7 @@ class SignSGD(Optimizer):
 
     title = "signSGD"
 
-    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float, step: int) -> None:
+    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int) -> None:
         parameter.add_(g.sign(), alpha=-rate)
 
 
@@ -182,7 +182,7 @@ class Rprop(Optimizer):
     grow, shrink = 1.2, 0.5
     least, most = 1e-6, 50.0
 
-    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float, step: int) -> None:
+    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int) -> None:
         last, size = slots
         same = last.mul_(g).sign_()  # 1, -1 where g turned, 0
         size.addcmul_(size, same.clamp(min=0), value=self.grow - 1)
