@@ -160,7 +160,10 @@ class SignSGD(Optimizer):
     title = "signSGD"
 
     def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int) -> None:
-        parameter.add_(g.sign(), alpha=-rate)
+        if isinstance(rate, Tensor):
+            parameter.addcmul_(g.sign(), rate, value=-1)
+        else:
+            parameter.add_(g.sign(), alpha=-rate)
 
 
 class Rprop(Optimizer):
@@ -187,11 +190,16 @@ class Rprop(Optimizer):
         same = last.mul_(g).sign_()  # 1, -1 where g turned, 0
         size.addcmul_(size, same.clamp(min=0), value=self.grow - 1)
         size.addcmul_(size, same.clamp(max=0), value=1 - self.shrink)
-        if rate > 0:
+        if isinstance(rate, Tensor):
+            size.copy_(torch.where(rate > 0, size.clamp(min=self.least / rate, max=self.most / rate), size))
+        elif rate > 0:
             size.clamp_(self.least / rate, self.most / rate)
         turned = same < 0
         last.copy_(g).masked_fill_(turned, 0)
-        parameter.addcmul_(last.sign(), size, value=-rate)
+        if isinstance(rate, Tensor):
+            parameter.addcmul_(last.sign() * rate, size, value=-1)
+        else:
+            parameter.addcmul_(last.sign(), size, value=-rate)
 
 
 OPTIMIZERS: Table[Optimizer] = Table("optimizer")
