@@ -16,17 +16,19 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mdfa_core import METHODS, OPTIMIZERS, MdfaError, devices, kernels
+from mdfa_core import METHODS, OPTIMIZERS, MdfaError, convolutions, devices, kernels
 from mdfa_core.bench.cases import BATCH, CONV, DIGITS_FC, FC, Case
 from mdfa_core.bench.floor import multiply_adds
 from mdfa_core.bench.report import machine, versions
 from mdfa_core.bench.timing import Spread, Step, interleaved
+from mdfa_core.networks import ConvLayer
 
 TOLERANCE = 1e-4  # of a parameter after a few steps, relative to the largest of its tensor
 CHECKED = ("bp", "fa", "dfa", "mdfa")  # the paper's methods, whose products all others share
@@ -47,6 +49,7 @@ class Size:
         cases: nets, each with the stack sizes to time.
         checked: nets whose stacks are compared with the CPU's.
         replicas: in those stacks.
+        ways: replicas for which the ways to a convolution are timed.
         rounds, seconds: blocks of each variant, and how long a block takes.
         matrix: rows and columns of the product whose rate is the limit.
         buffer: bytes of the copy whose rate is the limit.
@@ -55,6 +58,7 @@ class Size:
     cases: tuple[tuple[Case, tuple[int, ...]], ...]
     checked: tuple[Case, ...]
     replicas: int
+    ways: int
     rounds: int
     seconds: float
     matrix: int
@@ -70,6 +74,7 @@ LARGE = Size(
     ),
     checked=(FC, CONV, DIGITS_FC),
     replicas=4,
+    ways=16,
     rounds=7,
     seconds=0.3,
     matrix=8192,
@@ -82,6 +87,7 @@ SMALL = Size(
     ),
     checked=(Case("small FC", "fc:32,32", (3, 8, 8)), Case("small conv", "conv:8/3/2,8/2/1", (3, 8, 8))),
     replicas=3,
+    ways=3,
     rounds=2,
     seconds=0.005,
     matrix=256,
@@ -158,6 +164,36 @@ def limits(size: Size, device: torch.device) -> dict[str, float]:
 
 
 # ---------------------------------------------------------------------------------------------------------------- speed
+
+
+def time_convolutions(case: Case, replicas: int, size: Size, device: torch.device) -> list[dict[str, Any]]:
+    """Every way to the products of a stack's convolutions: the engine takes the fastest, which it measures itself."""
+    rows = []
+    for layer in case.net().hidden:
+        if not isinstance(layer, ConvLayer):
+            continue
+        x, w, delta = (
+            torch.rand((replicas, *shape), device=device)
+            for shape in ((BATCH, *layer.input_shape), layer.weight_shape, (BATCH, *layer.output_shape))
+        )
+        operands = {
+            "convolve": (x, w, layer.stride),
+            "error": (delta, w, layer.stride, *layer.input_shape[1:]),
+            "outer": (delta, x, layer.stride, layer.kernel),
+        }
+        for kind, arguments in operands.items():
+            ways = {name: partial(way[kind], *arguments) for name, way in convolutions.WAYS.items()}
+            blocks = interleaved(ways, rounds=size.rounds, seconds=size.seconds / 10, wait=waiting_for(device))
+            rows.append(
+                {
+                    "net": case.title,
+                    "layer": layer.name,
+                    "product": kind,
+                    "replicas": replicas,
+                    "seconds": {name: vars(taken.spread) for name, taken in blocks.items()},
+                }
+            )
+    return rows
 
 
 def predicted_bytes(case: Case, replicas: int) -> int:
@@ -259,6 +295,10 @@ def report(content: dict[str, Any]) -> str:
             f"{head} {seconds * 1e3:>7.3f} ms {seconds / row['replicas'] * 1e6:>7.1f} µs "
             f"{row['replica-steps/s']:>16.0f} {row['share of the matrix rate']:>19.1%} {share:>23}"
         )
+    lines.append("")
+    for row in content["convolutions"]:
+        times = ", ".join(f"{name} {spread['median'] * 1e3:.3g} ms" for name, spread in row["seconds"].items())
+        lines.append(f"{row['net']}, {row['replicas']} replicas, {row['layer']}, {row['product']}: {times}")
     if content["projections"]:
         lines.append("")
     for item in content["projections"]:
@@ -289,6 +329,7 @@ def main() -> int:
     limit = limits(size, device)
     correctness = [check(case, size.replicas, device) for case in size.checked]
     rows = [row for case, sizes in size.cases for row in time_stacks(case, sizes, size, device, limit)]
+    ways = [row for case in size.checked for row in time_convolutions(case, size.ways, size, device)]
     content = {
         "format": 1,
         "device": str(device),
@@ -299,6 +340,7 @@ def main() -> int:
         "limits": limit,
         "correctness": correctness,
         "steps": rows,
+        "convolutions": ways,
         "projections": projections(rows),
         "seconds": time.perf_counter() - start,
     }

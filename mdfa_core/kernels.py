@@ -6,7 +6,8 @@ axis is 1 is shared by all replicas.
 On a CPU in float32 a large product goes through oneDNN where that serves best (see `onednn_serves`), else through the
 BLAS that PyTorch was built with. A stack of small products goes through one call for all of them, if a test at first
 use shows that this call gives every replica the very bits it gets alone; otherwise, and for large products, replica by
-replica. Every other device and precision takes PyTorch's batched product.
+replica. Every other device (and precision) takes PyTorch's batched product, and for convolutions of several replicas
+whichever of three ways is measured to be the fastest there at first use.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from mdfa_core import convolutions
 from mdfa_core.activations import Activation
 from mdfa_core.errors import DeviceError, InvalidValue, UnknownName
 
@@ -55,7 +58,7 @@ class Precision:
         """`tensor` as a product takes it."""
         return tensor.to(self.operands)
 
-    @property
+    @functools.cached_property
     def mixed(self) -> bool:
         """Whether operands are rounded."""
         return self.storage is not self.operands
@@ -111,7 +114,8 @@ def onednn_serves() -> bool:
         InvalidValue: MDFA_GEMM is something else.
         DeviceError: oneDNN is forced, but PyTorch's fused operator is missing or wrong here.
     """
-    return _gemm_choice(os.environ.get(GEMM_VARIABLE, "auto"))
+    # Not `get`: a step asks often, and inside it a variable that is missing costs an exception.
+    return _gemm_choice(os.environ[GEMM_VARIABLE] if GEMM_VARIABLE in os.environ else "auto")  # noqa: SIM401
 
 
 @functools.cache
@@ -133,9 +137,14 @@ def _linear(x: Tensor, w: Tensor, b: Tensor | None, post: str = "none", argument
     return y
 
 
+def in_turn(device: torch.device) -> bool:
+    """Whether replicas get the bits they get alone there: a CPU's do. Elsewhere all are worked on in common calls."""
+    return device.type == "cpu"
+
+
 def _plain(precision: Precision, device: torch.device) -> bool:
     """Whether the CPU's own float paths apply."""
-    return device.type == "cpu" and not precision.mixed
+    return not precision.mixed and in_turn(device)
 
 
 def _large(rows: int, inner: int, columns: int) -> bool:
@@ -153,7 +162,7 @@ def affine(
         return _activated(product(x_RNI, w_ROI.mT, precision).add_(b_RO.unsqueeze(1)), activation)
     replicas, outputs, inputs = w_ROI.shape
     if replicas == 1:
-        return _affine_one(x_RNI[0], w_ROI[0], b_RO[0], activation).unsqueeze(0)
+        return _affine_one(x_RNI, w_ROI[0], b_RO[0], activation)  # every view of a small net's tensors counts
     examples = x_RNI.shape[1]
     if w_ROI.numel() <= _STACK and not _large(examples, inputs, outputs):
         shape = (replicas, examples, inputs, outputs)
@@ -164,13 +173,14 @@ def affine(
 
 
 def _affine_one(x: Tensor, w: Tensor, b: Tensor, activation: Activation | None) -> Tensor:
-    work = x.shape[0] * w.numel()
+    work = x.shape[-2] * w.numel()
     if work >= WORTH_FUSING and x.dtype is torch.float32 and onednn_serves():
         if activation is not None and activation.onednn is not None:
             return _linear(x, w, b, *activation.onednn)
         if work >= LARGE:
             return _activated(_linear(x, w, b), activation)
-    return _activated(torch.addmm(b, x, w.mT), activation)
+    y = functional.linear(x, w, b)
+    return y if activation is None else activation.applied_(y)
 
 
 def _activated(a: Tensor, activation: Activation | None) -> Tensor:
@@ -235,14 +245,20 @@ def outer(delta_RNO: Tensor, x_RNI: Tensor, precision: Precision) -> Tensor:
     return _each(lambda delta, x: _product_one(delta.mT, x), delta_RNO, x_RNI)
 
 
-def outer_tiles(delta_RNO: Tensor, x_RNI: Tensor, precision: Precision) -> Iterator[tuple[Index, Tensor]]:
-    """The parts of `outer` with the place each belongs to, small enough to be applied before they leave the cache."""
+def outer_tiles(
+    delta_RNO: Tensor, x_RNI: Tensor, precision: Precision, share: int = 1
+) -> Iterator[tuple[Index, Tensor]]:
+    """The parts of `outer` with the place each belongs to, small enough to be applied before they leave the cache.
+
+    `share` makes them so many times smaller: for an update that needs room of its own beside each part.
+    """
     replicas, examples, outputs = delta_RNO.shape
     inputs = x_RNI.shape[2]
     if not (_plain(precision, x_RNI.device) and _large(examples, inputs, outputs)):
         yield (slice(None),), outer(delta_RNO, x_RNI, precision)
         return
-    rows = max(16, _TILE // inputs // 16 * 16)
+    rows = max(16, _TILE // share // inputs // 16 * 16)
+    rows = -(-outputs // -(-outputs // rows) // 16) * 16  # as equal as may be: a small rest is a call of its own
     for r in range(replicas):
         # Transposed copies, made once for all tiles: columns a power of two apart would share a few cache lines.
         x_t = x_RNI[r if x_RNI.shape[0] > 1 else 0].mT.contiguous()
@@ -260,19 +276,32 @@ def folds(delta_RNO: Tensor, x_RNI: Tensor, precision: Precision) -> bool:
     return not (large and delta_RNO.dtype is torch.float32 and onednn_serves())
 
 
-def add_outer_(w_ROI: Tensor, delta_RNO: Tensor, x_RNI: Tensor, factors: Sequence[float], *, equal: bool) -> None:
+def add_outer_(
+    w_ROI: Tensor,
+    delta_RNO: Tensor,
+    x_RNI: Tensor,
+    factors: Sequence[float],
+    *,
+    equal: bool,
+    folded: Tensor | None = None,
+) -> None:
     """W ← W + factor · Σₙ δₙᵀ xₙ for every replica, in place: a gradient step without a gradient.
 
-    `equal` says that all factors are the same, which lets one call do it.
+    `equal` says that all factors are the same, which lets one call do it. `folded`, the factors as [R, 1, 1], lets one
+    call do it where they differ: δ is scaled first, which is not what a replica alone does to the last bit.
     """
     replicas, outputs, inputs = w_ROI.shape
-    if replicas > 1 and equal:
-        batched = w_ROI.device.type != "cpu" or (
+    if folded is not None and not equal:
+        torch.baddbmm(w_ROI, (delta_RNO * folded).mT, x_RNI.expand(replicas, -1, -1), out=w_ROI)
+        return
+    if equal:
+        batched = not in_turn(w_ROI.device) or (
             w_ROI.numel() <= _STACK
             and _outer_path(replicas, delta_RNO.shape[1], inputs, outputs, w_ROI.dtype, torch.get_num_threads())
         )
         if batched:
-            w_ROI.baddbmm_(delta_RNO.mT, x_RNI.expand(replicas, -1, -1), alpha=factors[0])
+            x_RNI = x_RNI if x_RNI.shape[0] == replicas else x_RNI.expand(replicas, -1, -1)
+            w_ROI.baddbmm_(delta_RNO.mT, x_RNI, alpha=factors[0])
             return
     for r, factor in enumerate(factors):
         w_ROI[r].addmm_(delta_RNO[r].mT, x_RNI[r if x_RNI.shape[0] > 1 else 0], alpha=factor)
@@ -324,6 +353,9 @@ def convolve(
             return _convolution(x, w, b, stride, *fused)
         return _activated(torch.conv2d(x, w, b, stride), activation)
 
+    if w_RFCKK.shape[0] > 1 and not in_turn(x_RNCHW.device):
+        y = convolutions.batched("convolve", precision.operand(x_RNCHW), precision.operand(w_RFCKK), stride)
+        return _activated(y.to(precision.storage).add_(b_RF[:, None, :, None, None]), activation)
     fused = _fused(x_RNCHW, activation) if _plain(precision, x_RNCHW.device) else None
     return _each(one, laid_out(x_RNCHW), laid_out(w_RFCKK), b_RF)
 
@@ -348,30 +380,29 @@ def convolve_error(
     delta_RNFHW: Tensor, w_RFCKK: Tensor, stride: int, height: int, width: int, precision: Precision
 ) -> Tensor:
     """The transpose of `convolve` as a map of its input, applied to δ: [R, N, C, height, width]."""
+    if delta_RNFHW.shape[0] > 1 and not in_turn(delta_RNFHW.device):
+        operands = precision.operand(delta_RNFHW), precision.operand(w_RFCKK)
+        return convolutions.batched("error", *operands, stride, height, width).to(precision.storage)
 
     def one(delta: Tensor, w: Tensor) -> Tensor:
         x = delta.new_empty(1).expand(delta.shape[0], w.shape[1], height, width)  # only its shape is read
-        return _gradient(delta, x, w, stride, (True, False, False))[0].to(precision.storage)
+        return convolutions.gradient(delta, x, w, stride, (True, False, False))[0].to(precision.storage)
 
     return _each(one, laid_out(precision.operand(delta_RNFHW)), laid_out(precision.operand(w_RFCKK)))
 
 
 def convolve_outer(delta_RNFHW: Tensor, x_RNCHW: Tensor, kernel: int, stride: int, precision: Precision) -> Tensor:
     """Σ over examples and positions of δ times its input patch, [R, F, C, K, K]: a convolution's weight update."""
+    if delta_RNFHW.shape[0] > 1 and not in_turn(delta_RNFHW.device):
+        operands = precision.operand(delta_RNFHW), precision.operand(x_RNCHW)
+        return convolutions.batched("outer", *operands, stride, kernel).to(precision.storage)
 
     def one(delta: Tensor, x: Tensor) -> Tensor:
         shape = (delta.shape[1], x.shape[1], kernel, kernel)  # of w; of its numbers nothing is read
         w = torch.empty(shape, dtype=delta.dtype, device=delta.device, memory_format=torch.channels_last)
-        return _gradient(delta, x, w, stride, (False, True, False))[1].to(precision.storage)
+        return convolutions.gradient(delta, x, w, stride, (False, True, False))[1].to(precision.storage)
 
     return _each(one, laid_out(precision.operand(delta_RNFHW)), laid_out(precision.operand(x_RNCHW)))
-
-
-def _gradient(delta: Tensor, x: Tensor, w: Tensor, stride: int, mask: tuple[bool, bool, bool]) -> tuple[Tensor, ...]:
-    gradients: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
-        delta, x, w, None, [stride, stride], [0, 0], [1, 1], False, [0, 0], 1, list(mask)
-    )
-    return gradients
 
 
 def stack(replicas: Sequence[Tensor]) -> Tensor:

@@ -186,7 +186,7 @@ class Learner:
 
         A `sample` measures a part of the net instead of all of it.
         """
-        if self.parameters.weights[0].device.type != "cpu":
+        if not kernels.in_turn(self.parameters.weights[0].device):
             return probes.measure(self.network, self.parameters, batch.trace, batch.signals, sample)
         parts = batch.replicas if len(batch.replicas) > 1 else _taken_apart(*batch.replicas[0])
         return probes.together(
@@ -209,7 +209,7 @@ class Learner:
 
     def together(self, inputs: Tensor, labels_RN: Tensor) -> bool:
         """Whether batches of this shape and memory order advance all replicas in common calls."""
-        if self.replicas == 1 or inputs.device.type != "cpu":
+        if self.replicas == 1 or not kernels.in_turn(inputs.device):
             return True
         kind = (*inputs.shape, *inputs.stride(), *labels_RN.shape)
         if kind not in self._together:

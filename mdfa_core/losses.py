@@ -22,8 +22,8 @@ def output_error(logits_RNC: Tensor, labels_RN: Tensor) -> Tensor:
     """
     examples = logits_RNC.shape[1]
     if logits_RNC.shape[2] == 1:
-        return (torch.sigmoid(logits_RNC) - labels_RN.unsqueeze(2)) / examples
-    return (torch.softmax(logits_RNC, 2) - _onehot(logits_RNC, labels_RN)) / examples
+        return (torch.sigmoid(logits_RNC) - labels_RN.unsqueeze(2)).div_(examples)
+    return (torch.softmax(logits_RNC, 2) - _onehot(logits_RNC, labels_RN)).div_(examples)
 
 
 def targets(like_RNC: Tensor, labels_RN: Tensor) -> Tensor:

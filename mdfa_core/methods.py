@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mdfa_core import kernels
 from mdfa_core.activations import Activation
 from mdfa_core.errors import InvalidValue
 from mdfa_core.initializers import Initializer, Zeros
@@ -89,17 +90,17 @@ class Method:
         for number, layer in enumerate(network.layers):
             generator = torch_generator(seed, "forward weights", number)
             nonnegative = self.constraint.covers(number)
-            weights.append(
-                initializer.draw(
-                    layer.weight_shape,
-                    layer.fan_in,
-                    generator,
-                    nonnegative=nonnegative,
-                    convention=convention,
-                    dtype=network.precision.storage,
-                )
+            drawn = initializer.draw(
+                layer.weight_shape,
+                layer.fan_in,
+                generator,
+                nonnegative=nonnegative,
+                convention=convention,
+                dtype=network.precision.storage,
             )
-        parameters = network.parameters_from(weights)
+            weights.append(kernels.stack([drawn]))  # layer by layer: two copies of all weights would be the run's peak
+        biases = tuple(kernels.stack([w.new_zeros(w.shape[1])]) for w in weights)
+        parameters = Parameters(tuple(weights), biases)
         self.constraint.project_(parameters, floor)
         return parameters
 

@@ -177,8 +177,11 @@ class Layer(ABC):
         """The one shared product: (Σₙ δₙᵀ xₙ, Σₙ δₙ), shaped like (W, b); with BP's δ the mean gradient."""
 
     @abstractmethod
-    def tiles(self, x: Tensor, delta: Tensor) -> Iterator[tuple[kernels.Index, Tensor]]:
-        """The weight update in parts, each with its place in W, to be applied one after the other."""
+    def tiles(self, x: Tensor, delta: Tensor, share: int = 1) -> Iterator[tuple[kernels.Index, Tensor]]:
+        """The weight update in parts, each with its place in W, to be applied one after the other.
+
+        Where the size of the parts is free, they are `share` times smaller than usual.
+        """
 
     @abstractmethod
     def bias_update(self, delta: Tensor) -> Tensor:
@@ -205,8 +208,8 @@ class DenseLayer(Layer):
     def update(self, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
         return kernels.outer(delta, x, self.precision), self.bias_update(delta)
 
-    def tiles(self, x: Tensor, delta: Tensor) -> Iterator[tuple[kernels.Index, Tensor]]:
-        return kernels.outer_tiles(delta, x, self.precision)
+    def tiles(self, x: Tensor, delta: Tensor, share: int = 1) -> Iterator[tuple[kernels.Index, Tensor]]:
+        return kernels.outer_tiles(delta, x, self.precision, share)
 
     def bias_update(self, delta: Tensor) -> Tensor:
         return delta.sum(1)
@@ -249,7 +252,10 @@ class ConvLayer(Layer):
         weight = kernels.convolve_outer(delta, x, self.kernel, self.stride, self.precision)
         return weight, self.bias_update(delta)
 
-    def tiles(self, x: Tensor, delta: Tensor) -> Iterator[tuple[kernels.Index, Tensor]]:
+    def tiles(self, x: Tensor, delta: Tensor, share: int = 1) -> Iterator[tuple[kernels.Index, Tensor]]:
+        if not kernels.in_turn(delta.device):
+            yield (slice(None),), kernels.convolve_outer(delta, x, self.kernel, self.stride, self.precision)
+            return
         for r in range(delta.shape[0]):
             one = slice(r, r + 1)
             update = kernels.convolve_outer(
@@ -428,7 +434,8 @@ class Network:
 
     def _as_input(self, layer: int, h: Tensor) -> Tensor:
         """Images or a layer's activations [R, N, …] in the shape and memory order that `layer` reads."""
-        x = h.reshape(*h.shape[:2], *self.layers[layer].input_shape)
+        shape = self.layers[layer].input_shape
+        x = h if h.shape[2:] == shape else h.reshape(*h.shape[:2], *shape)
         return kernels.laid_out(x) if x.dim() == 5 else x
 
     def forward(self, parameters: Parameters, inputs: Tensor) -> Trace:

@@ -26,15 +26,21 @@ class Optimizer(ABC):
         title: its name for people.
         linear: whether that change is −η g, so that g itself need not be made.
         slots: what it remembers about every parameter: name and initial value.
+        share: how many times smaller than usual the parts are in which a large layer's update is made and applied.
     """
 
     title: str
     linear: bool = False
     slots: tuple[tuple[str, float], ...] = ()
+    share: int = 1
 
     @abstractmethod
-    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float, step: int) -> None:
-        """Change `parameter` and its `slots` in place by g of the same shape; `step` counts from 1."""
+    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int) -> None:
+        """Change `parameter` and its `slots` in place by g of the same shape; `step` counts from 1.
+
+        `rate` is a number on a CPU. Elsewhere it is a tensor [R, 1, …] where replicas have rates of their own, so that
+        one call serves all of them.
+        """
 
 
 class SGD(Optimizer):
@@ -43,8 +49,11 @@ class SGD(Optimizer):
     title = "SGD"
     linear = True
 
-    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float, step: int) -> None:
-        parameter.add_(g, alpha=-rate)
+    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int) -> None:
+        if isinstance(rate, Tensor):
+            parameter.addcmul_(g, rate, value=-1)
+        else:
+            parameter.add_(g, alpha=-rate)
 
 
 class RMSprop(Optimizer):
@@ -56,13 +65,14 @@ class RMSprop(Optimizer):
 
     title = "RMSprop"
     slots = (("mean square", 1.0),)
+    share = 2  # beside g there is room for √(s + ε)
     decay = 0.9
     epsilon = 1e-10
 
-    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float, step: int) -> None:
+    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int) -> None:
         (square,) = slots
         square.mul_(self.decay).addcmul_(g, g, value=1 - self.decay)
-        parameter.addcdiv_(g, (square + self.epsilon).sqrt_(), value=-rate)
+        _descend_(parameter, g, (square + self.epsilon).sqrt_(), rate)
 
 
 class Adam(Optimizer):
@@ -78,17 +88,26 @@ class Adam(Optimizer):
     beta2 = 0.999
     epsilon = 1e-8
 
-    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float, step: int) -> None:
+    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int) -> None:
         mean, square = slots
         root = math.sqrt(1 - self.beta2**step)
         tensors = (parameter, g, mean, square)
-        if all(t.is_contiguous() and t.is_cpu and t.dtype is torch.float32 for t in tensors) and _one_pass_serves():
+        fits = all(t.is_contiguous() and t.is_cpu and t.dtype is torch.float32 for t in tensors)
+        if fits and not isinstance(rate, Tensor) and _one_pass_serves():
             _adam_in_one_pass(self, *tensors, rate, step, root)
             return
         mean.mul_(self.beta1).add_(g, alpha=1 - self.beta1)
         square.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
         corrected = rate * root / (1 - self.beta1**step)
-        parameter.addcdiv_(mean, square.sqrt().add_(self.epsilon), value=-corrected)
+        _descend_(parameter, mean, square.sqrt().add_(self.epsilon), corrected)
+
+
+def _descend_(parameter: Tensor, numerator: Tensor, denominator: Tensor, rate: float | Tensor) -> None:
+    """θ ← θ − η numerator / denominator."""
+    if isinstance(rate, Tensor):
+        parameter.addcdiv_(numerator * rate, denominator, value=-1)
+    else:
+        parameter.addcdiv_(numerator, denominator, value=-rate)
 
 
 def _adam_in_one_pass(
@@ -140,8 +159,11 @@ class SignSGD(Optimizer):
 
     title = "signSGD"
 
-    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float, step: int) -> None:
-        parameter.add_(g.sign(), alpha=-rate)
+    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int) -> None:
+        if isinstance(rate, Tensor):
+            parameter.addcmul_(g.sign(), rate, value=-1)
+        else:
+            parameter.add_(g.sign(), alpha=-rate)
 
 
 class Rprop(Optimizer):
@@ -163,16 +185,21 @@ class Rprop(Optimizer):
     grow, shrink = 1.2, 0.5
     least, most = 1e-6, 50.0
 
-    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float, step: int) -> None:
+    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int) -> None:
         last, size = slots
         same = last.mul_(g).sign_()  # 1, -1 where g turned, 0
         size.addcmul_(size, same.clamp(min=0), value=self.grow - 1)
         size.addcmul_(size, same.clamp(max=0), value=1 - self.shrink)
-        if rate > 0:
+        if isinstance(rate, Tensor):
+            size.copy_(torch.where(rate > 0, size.clamp(min=self.least / rate, max=self.most / rate), size))
+        elif rate > 0:
             size.clamp_(self.least / rate, self.most / rate)
         turned = same < 0
         last.copy_(g).masked_fill_(turned, 0)
-        parameter.addcmul_(last.sign(), size, value=-rate)
+        if isinstance(rate, Tensor):
+            parameter.addcmul_(last.sign() * rate, size, value=-1)
+        else:
+            parameter.addcmul_(last.sign(), size, value=-rate)
 
 
 OPTIMIZERS: Table[Optimizer] = Table("optimizer")
@@ -217,6 +244,19 @@ class Descent:
         self._factors = [-rate for rate in rates]
         self._equal = len(set(rates)) == 1
         self._penalised = any(self.l2)
+        self._columns: tuple[Tensor, Tensor] | None = None
+
+    def _common(self, parameter: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Rates and penalties as [R, 1, …] beside a stack that is updated in common calls; None on a CPU.
+
+        Made once: a copy from the host in every step would make the device wait.
+        """
+        if kernels.in_turn(parameter.device):
+            return None
+        if self._columns is None or self._columns[0].device != parameter.device:
+            self._columns = (parameter.new_tensor(self._rates), parameter.new_tensor(self.l2))
+        shape = (-1, *[1] * (parameter.dim() - 1))
+        return self._columns[0].view(shape), self._columns[1].view(shape)
 
     def goes_on(self, before: Descent, places: int) -> None:
         """Take over from another rule's: its steps, and what it remembers of the first so many places."""
@@ -238,15 +278,20 @@ class Descent:
         parts that stay in the cache.
         """
         if self.optimizer.linear and isinstance(layer, DenseLayer) and kernels.folds(delta, x, layer.precision):
-            if self._penalised:
+            common = self._common(weight)
+            if self._penalised and common is not None:
+                rates, penalties = common
+                weight.mul_(1 - rates * penalties)
+            elif self._penalised:
                 for r, penalty in enumerate(self.l2):
                     weight[r].mul_(1 - self.rates[r] * penalty)
-            kernels.add_outer_(weight, delta, x, self._factors, equal=self._equal)
+            folded = None if common is None else -common[0]
+            kernels.add_outer_(weight, delta, x, self._factors, equal=self._equal, folded=folded)
             if floor is not None:
                 weight.clamp_(min=floor)
             return
         slots = self.slots[place]
-        for index, g in layer.tiles(x, delta):
+        for index, g in layer.tiles(x, delta, self.optimizer.share):
             part = weight[index]
             self._apply_(part, g, [slot[index] for slot in slots], index, penalised=self._penalised)
             if floor is not None:
@@ -260,7 +305,11 @@ class Descent:
 
     def bias_(self, place: int, bias: Tensor, g: Tensor) -> None:
         """Update a layer's biases [R, O] by g [R, O]."""
-        self._apply_(bias, g, self.slots[place], (slice(None),), penalised=False)
+        slots = self.slots[place]
+        if self._equal:
+            self.optimizer.update_(bias, g, slots, self.rates[0], self.step)
+        else:
+            self._apply_(bias, g, slots, (slice(None),), penalised=False)
 
     def _apply_(
         self, part: Tensor, g: Tensor, slots: Sequence[Tensor], index: kernels.Index, *, penalised: bool
@@ -273,6 +322,11 @@ class Descent:
             self.optimizer.update_(part, g, slots, self.rates[r], self.step)
         elif self._equal and not penalised:
             self.optimizer.update_(part, g, slots, self.rates[0], self.step)
+        elif (common := self._common(part)) is not None:
+            rates, penalties = common
+            if penalised:
+                g = torch.addcmul(g, part, penalties)
+            self.optimizer.update_(part, g, slots, self.rates[0] if self._equal else rates, self.step)
         else:
             for r in range(len(self.rates)):
                 self._apply_(part[r], g[r], [slot[r] for slot in slots], (r,), penalised=penalised)

@@ -294,8 +294,12 @@ class Run:
         size = self._shared.batch_size
         rows = range(1 if self._one_batch else self.replicas)
         chosen = [self._order[r][place * size : (place + 1) * size] for r in rows]
-        images = torch.stack([self.tasks[r].train.gather(index) for r, index in zip(rows, chosen, strict=True)])
-        labels = torch.stack([self.tasks[r].train.labels[index] for r, index in zip(rows, chosen, strict=True)])
+        if all(task is self.tasks[0] for task in self.tasks):
+            split, index = self.tasks[0].train, torch.stack(chosen)  # gathered at once, however many replicas there are
+            images, labels = split.gather(index.flatten()).unflatten(0, index.shape), split.labels[index]
+        else:
+            images = torch.stack([self.tasks[r].train.gather(index) for r, index in zip(rows, chosen, strict=True)])
+            labels = torch.stack([self.tasks[r].train.labels[index] for r, index in zip(rows, chosen, strict=True)])
         return self.network.inputs_from(images), labels
 
     def _advance(self, progress_clock: _Clock, probe_clock: _Clock, sample: Sample | None) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from mdfa_core import ACTIVATIONS, METHODS, Network, kernels
+from mdfa_core import ACTIVATIONS, METHODS, Network, convolutions, kernels
 from mdfa_core.bench import ROWS, Settings, document, measure, profile, profile_table, profiled, table
 from mdfa_core.bench.cases import CONV, DIGITS_FC, FC, Case
 from mdfa_core.bench.floor import gemm, multiply_adds, products
@@ -391,6 +391,10 @@ def test_the_gpu_program_runs_through_on_the_cpu_at_small_size(tmp_path: Path) -
     for row in content["steps"]:
         assert row["replica-steps/s"] > 0
         assert row["share of the bandwidth floor"] > 0
+    assert {row["product"] for row in content["convolutions"]} == {"convolve", "error", "outer"}
+    for row in content["convolutions"]:
+        assert list(row["seconds"]) == list(convolutions.WAYS)
+        assert all(spread["median"] > 0 for spread in row["seconds"].values())
 
 
 def test_the_gpu_program_refuses_a_cpu_at_full_size(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from mdfa_core import ACTIVATIONS, OPTIMIZERS, Learner, kernels
+from mdfa_core import ACTIVATIONS, OPTIMIZERS, Learner, convolutions, kernels
 from mdfa_core.kernels import PRECISIONS
 from mdfa_core.networks import Network
 from tests.references import PAIRS, batch_of, learner_of, network_of, relative
@@ -84,11 +86,14 @@ def test_large_products_and_their_tiles(shared: bool) -> None:
 
 def test_scaled_updates_are_added_at_each_replicas_factor() -> None:
     w, delta, x = normal(3, 20, 10), normal(3, 8, 20, seed=1), normal(3, 8, 10, seed=2)
+    alone = w[:1].clone()
+    kernels.add_outer_(alone, delta[:1], x[:1], [-0.1], equal=True)
     for factors in ([-0.1, -0.1, -0.1], [-0.1, 0.5, -2.0]):
         found = w.clone()
         kernels.add_outer_(found, delta, x, factors, equal=len(set(factors)) == 1)
         exact = w.double() + torch.tensor(factors).double()[:, None, None] * (delta.double().mT @ x.double())
         assert relative(found.double(), exact) < 1e-5
+        assert torch.equal(found[:1], alone)
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
@@ -175,6 +180,62 @@ def test_stacks_in_common_calls(
     monkeypatch.setattr(Learner, "together", lambda self, inputs, labels: True)
     network = network_of("fc:64,48", image=(1, 8, 8))
     assert_steps_are_exact(learner_of(network, method, optimizer=optimizer, rates=rates, l2=penalties, scale=0.1), 64)
+
+
+@pytest.mark.parametrize("rates", [RATES, (0.05,) * 3], ids=["own-rates", "one-rate"])
+@pytest.mark.parametrize("penalties", [PENALTIES, (0.0,) * 3], ids=["penalised", "free"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("net", ["fc:24,16", "conv:4/3/2,5/2/1+fc:6"])
+def test_stacks_as_on_a_gpu(
+    net: str, optimizer: str, penalties: tuple[float, ...], rates: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path of devices on which replicas never take turns, forced on the CPU, against a loop over them."""
+    for method in ("bp", "fa", "dfa", "mdfa"):
+        network = network_of(net, image=(2, 8, 8))
+        stack, loop = (learner_of(network, method, optimizer=optimizer, rates=rates, l2=penalties) for _ in range(2))
+        for step, shared in enumerate((False, True, False)):
+            if step == 2:
+                for learner in (stack, loop):
+                    learner.descent.rates = [0.1 * rate for rate in rates]
+            inputs, labels = batch_of(network, 10, replicas=1 if shared else 3, seed=step)
+            with monkeypatch.context() as patch:
+                patch.setattr(kernels, "in_turn", lambda device: False)
+                patch.setattr(convolutions, "_fastest_way", lambda *of: "grouped")
+                assert len(stack.step(inputs, labels).replicas) == 1
+            loop.step(inputs, labels)
+        for found, exact in zip(stack.parameters.tensors(), loop.parameters.tensors(), strict=True):
+            torch.testing.assert_close(found, exact, rtol=1e-9, atol=1e-11)
+
+
+class Calls(TorchDispatchMode):
+    """Counts what PyTorch is asked to do."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("net", ["fc:24,16", "conv:4/3/2,5/2/1+fc:6"])
+def test_a_step_on_a_gpu_takes_no_more_calls_for_more_replicas(
+    net: str, optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "in_turn", lambda device: False)
+    monkeypatch.setattr(convolutions, "_fastest_way", lambda *of: "grouped")
+    network = network_of(net, image=(2, 8, 8))
+    for method in ("bp", "fa", "dfa", "mdfa"):
+        counts = []
+        for replicas in (2, 6):
+            rates, penalties = [0.1 / (r + 1) for r in range(replicas)], [0.1 * r for r in range(replicas)]
+            learner = learner_of(network, method, optimizer=optimizer, rates=rates, l2=penalties)
+            inputs, labels = batch_of(network, 10, replicas=replicas)
+            learner.step(inputs, labels)  # what is made once
+            with Calls() as calls:
+                learner.step(inputs, labels)
+            counts.append(calls.count)
+        assert counts[1] - counts[0] < 4  # a loop would add at least one for each; a copy for alignment may come or go
 
 
 def test_adam_in_one_pass_is_adam(monkeypatch: pytest.MonkeyPatch) -> None:
