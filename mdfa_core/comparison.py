@@ -240,7 +240,7 @@ class Comparison:
                 yield method, count, advance
             settings = dict(search.chosen)
             finals = [base.replace(**settings, epochs=self.profile.epochs, seed=seed) for seed in self.profile.seeds]
-            sweep = Sweep(finals, test=True, probe=Every(epochs=self.profile.epochs), **self._place)
+            sweep = self._opened(finals)
             for advance in sweep:
                 yield method, count, advance
             self.rows.append(Row(method=method, outputs=count, settings=settings, records=sweep.records()))
@@ -251,6 +251,10 @@ class Comparison:
 
     def _sealed(self, experiments: Iterable[Experiment]) -> Sweep:
         return Sweep(experiments, **self._place)
+
+    def _opened(self, experiments: Iterable[Experiment]) -> Sweep:
+        """The only sweep that opens test images: once for each rule and task, when its settings have been chosen."""
+        return Sweep(experiments, test=True, probe=Every(epochs=self.profile.epochs), **self._place)
 
     def _base(self, method: str, outputs: int) -> Experiment:
         return Experiment(data=self.profile.data, network=self.profile.network, method=method, outputs=outputs)

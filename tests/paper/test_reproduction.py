@@ -124,8 +124,8 @@ def _calls() -> Iterator[tuple[str, str, ast.Call]]:
                 yield module, around.get(node, ""), node
 
 
-def test_the_code_asks_for_test_images_in_one_place() -> None:
-    """`test=True` is written once; a `test` that is passed on comes from there, or from who calls `Run` or `train`."""
+def test_the_code_asks_for_test_images_in_one_place_a_study() -> None:
+    """`test=True` is written once for the tables, once for the neighbouring rules; a `test` that is passed on comes from there, or from who calls `Run` or `train`."""
     asked, passed, unsaid = set(), set(), set()
     for module, function, call in _calls():
         name = call.func.id if isinstance(call.func, ast.Name) else ""
@@ -138,7 +138,7 @@ def test_the_code_asks_for_test_images_in_one_place() -> None:
             elif name in ("Run", "Sweep", "Job", "train") and not isinstance(value, ast.Constant):
                 passed.add((module, name, ast.unparse(value)))
 
-    assert asked == {("paper.reproduction", "_opened")}
+    assert asked == {("paper.reproduction", "_opened"), ("comparison", "_opened")}
     assert passed == {
         ("sweeps", "Run", "self.test"),  # Job.run: what the job says
         ("sweeps", "Job", "test"),  # Sweep: what it was told
@@ -155,6 +155,7 @@ def test_the_code_asks_for_test_images_in_one_place() -> None:
     }
     assert {pair for pair in unsaid if pair[1] in ("Sweep", "Job")} == {
         ("paper.reproduction", "Sweep"),
+        ("comparison", "Sweep"),
         ("sweeps", "Job"),
     }
 

@@ -56,7 +56,7 @@ def test_the_settings_that_come_along_are_the_chosen_ones(store: Store, publishi
     assert shipped == publishing.tuned(store)
     for name in shipped:
         assert tuned(CELLS[name]).source == CELLS[name]
-    assert tuned(CELLS["table-5/fc/tanh/mdfa/10"]).source == CELLS["table-1/fc/tanh/mdfa/2"]
+    assert tuned(CELLS["table-5/fc/tanh/mdfa/10"]).source == CELLS["table-3/fc/tanh/mdfa/3"]
 
 
 def test_the_figures_that_come_along_are_those_of_the_runs(store: Store, publishing: ModuleType) -> None:
