@@ -125,7 +125,10 @@ def _calls() -> Iterator[tuple[str, str, ast.Call]]:
 
 
 def test_the_code_asks_for_test_images_in_one_place_a_study() -> None:
-    """`test=True` is written once for the tables, once for the neighbouring rules; a `test` that is passed on comes from there, or from who calls `Run` or `train`."""
+    """`test=True` is written once for the tables and once for the neighbouring rules.
+
+    A `test` that is passed on comes from there, or from who calls `Run` or `train`.
+    """
     asked, passed, unsaid = set(), set(), set()
     for module, function, call in _calls():
         name = call.func.id if isinstance(call.func, ast.Name) else ""
