@@ -55,13 +55,15 @@ def nets() -> dict[str, tuple[nn.Module, Tensor, Tensor, dict[str, Any]]]:
     }
 
 
-@pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("activation", ["tanh", "hard-tanh"])
 @pytest.mark.parametrize("architecture", ["fc:5,4", "fc:1", "conv:3/3/1,2/2/2", "conv:3/3/2+fc:4"])
-@EVERY
+@pytest.mark.parametrize(
+    ("method", "outputs"),
+    [(name, 1) for name in ATTACHABLE]
+    # uSF: where all weights of a unit have one sign, Σ e sign(W) is 0 but for rounding, and its sign chance.
+    + [(name, 3) for name in ATTACHABLE if name != "usf"],
+)
 def test_it_measures_what_the_engine_measures(method: str, architecture: str, activation: str, outputs: int) -> None:
-    if method == "usf" and outputs > 1:
-        pytest.skip("where all weights of a unit have one sign, Σ e sign(W) is 0 but for rounding, and its sign chance")
     network = network_of(architecture, activation=activation, outputs=outputs, image=(1, 6, 5))
     learner = learner_of(network, method, scale=1.0)
     inputs, labels = batch_of(network, 5)
