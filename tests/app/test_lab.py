@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "of-this-test"
+EPOCHS = 300  # as explore_widgets comes
 LONGEST_CURVE = """() => Math.max(0, ...Bokeh.documents.flatMap((document) => [...document._all_models.values()])
   .filter((model) => model.type === "ColumnDataSource").map((model) => model.get_length() ?? 0))"""
 
@@ -145,7 +146,11 @@ def test_the_small_notebook_learns_and_hears(reader: Reader, wait_until: Callabl
     reader.press("Start")
     wait_until(lambda: epoch() < last, "a new run")
     reader.press("Stop")
-    page.wait_for_timeout(500)
-    last = epoch()
-    page.wait_for_timeout(800)
-    assert epoch() == last
+
+    def rests() -> bool:
+        last = epoch()
+        page.wait_for_timeout(800)
+        return epoch() == last
+
+    wait_until(rests, "an end")
+    assert epoch() < EPOCHS, "it was stopped, and did not come to its own end"
