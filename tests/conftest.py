@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,21 @@ def isolated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tm
     if not request.node.get_closest_marker("realdata"):
         monkeypatch.delenv("MDFA_DATA_DIR", raising=False)
     torch.manual_seed(0)  # for tests that draw their inputs from torch's global generator
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What the browser showed when a test failed: its words in the report, its picture in the folder `screenshots`."""
+    report = yield
+    page = getattr(item, "funcargs", {}).get("page")
+    if report.when == "call" and report.failed and hasattr(page, "screenshot"):
+        path = item.config.rootpath / "screenshots" / f"{re.sub(r'[^A-Za-z0-9]+', '_', item.nodeid)}.png"
+        try:
+            page.screenshot(path=path)
+            report.sections.append((f"The page, whose picture is {path}", page.locator("body").inner_text()))
+        except Exception as error:  # a browser that is gone must not hide why the test failed
+            report.sections.append(("The page", f"could not be looked at: {error}"))
+    return report
 
 
 @pytest.fixture(scope="session")
