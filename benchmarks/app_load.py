@@ -338,102 +338,6 @@ def _measure_plot(visitor: Visitor, name: str, seconds: float) -> Row:
                4.5 <= rate <= 12 if aimed else None, gaps)  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------------------------ training
-
-
-def made_up_cifar(folder: Path, images: int) -> None:
-    """Noise around a picture of each class, in the files of CIFAR-10."""
-    target = folder / "cifar-10-batches-py"
-    target.mkdir()
-    rng = np.random.default_rng(0)
-    classes = rng.integers(64, 192, (10, 3072))
-    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
-        labels = np.arange(images) % 10
-        pixels = np.clip(classes[labels] + rng.integers(-60, 60, (images, 3072)), 0, 255).astype(np.uint8)
-        with (target / name).open("wb") as file:
-            pickle.dump({"data": pixels, "labels": labels.tolist()}, file)
-    with (target / "batches.meta").open("wb") as file:
-        pickle.dump({"label_names": [f"class {number}" for number in range(10)]}, file)
-
-
-class CommandLine:
-    """`mdfa train`, held and let go on; it counts the mini-batches it tells of."""
-
-    def __init__(self, data: str, data_dir: Path, epochs: int) -> None:
-        command = [sys.executable, "-c", "from mdfa_core.cli import main; main()", "train", "--data", data,
-                   "--data-dir", str(data_dir), "--network", "cifar-fc", "--method", "mdfa", "--batch-size", "64",
-                   "--learning-rate", "0.001", "--epochs", str(epochs), "--json"]  # fmt: skip
-        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        self._told: list[tuple[float, int]] = []
-        threading.Thread(target=self._read, daemon=True).start()
-        end = time.monotonic() + PATIENCE
-        while len(self._told) < 3:
-            if self._process.poll() is not None or time.monotonic() > end:
-                raise SystemExit("mdfa train did not train: run it by hand to see why")
-            time.sleep(0.05)
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            event = json.loads(line)
-            if event.get("kind") == "progress":
-                self._told.append((time.monotonic(), event["step"]))
-
-    def hold(self) -> None:
-        self._process.send_signal(signal.SIGSTOP)
-
-    def go_on(self, seconds: float) -> float:
-        """Steps per second over so many seconds."""
-        begun = len(self._told)
-        self._process.send_signal(signal.SIGCONT)
-        end = time.monotonic() + seconds
-        while time.monotonic() < end or len(self._told) < begun + 3:  # the first may have been on its way for long
-            time.sleep(0.05)
-        self.hold()
-        (first, first_step), (last, last_step) = self._told[begun + 1], self._told[-1]
-        return (last_step - first_step) / (last - first)
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait(60)
-
-
-def measure_training(browser: Browser, data: str, data_dir: Path, blocks: int, seconds: float) -> list[Row]:
-    """The page and the command line take turns; neither runs while the other is measured."""
-    server = Server(data_dir)
-    visitor = Visitor(
-        browser,
-        f"{server.address}?data={data}&network=cifar-fc&rules=mdfa&speed=max&epochs=2000&batch_size=64&learning_rate=0.001",
-    )
-    visitor.start()
-    visitor.press("Pause")
-    visitor.wait("chip() === 'Paused'")
-    command = CommandLine(data, data_dir, epochs=1_000_000)
-    command.hold()
-    ours, theirs = [], []
-    for _ in range(blocks):
-        visitor.press("▶ Continue")
-        visitor.wait("chip() === 'Running'")
-        visitor.page.wait_for_timeout(300)
-        begun, first = visitor.steps()
-        visitor.page.wait_for_timeout(1000 * seconds)
-        ended, last = visitor.steps()
-        ours.append((last - first) / (ended - begun))
-        visitor.press("Pause")
-        visitor.wait("chip() === 'Paused'")
-        theirs.append(command.go_on(seconds))
-    command.close()
-    visitor.close()
-    server.close()
-    shares = [a / b for a, b in zip(ours, theirs, strict=True)]
-    return [
-        Row("training", f"{data}, cifar-fc, mDFA, batches of 64: steps/s of the page ÷ `mdfa train`", "≥ 90 %",
-            spread(shares, "%", 100), statistics.median(shares) >= 0.9, shares),
-        Row("training", "steps/s in the page", "", spread(ours, "/s"), None, ours),
-        Row("training", "steps/s of `mdfa train`", "", spread(theirs, "/s"), None, theirs),
-    ]  # fmt: skip
-
-
 # ------------------------------------------------------------------------------------------ visitors without a browser
 
 
@@ -543,6 +447,17 @@ class Client:
     def starts(self) -> None:
         self.click("▶ Start")
 
+    async def rate(self, seconds: float) -> float:
+        """Mini-batches a second, from the first message to the last one of so many seconds."""
+        told: list[tuple[float, int]] = []
+        end = time.monotonic() + seconds
+        while time.monotonic() < end or len(told) < 3:
+            await self.until(lambda content: True, lambda: None)
+            if not told or self.steps > told[-1][1]:
+                told.append((time.monotonic(), self.steps))
+        (first, first_step), (last, last_step) = told[0], told[-1]
+        return (last_step - first_step) / (last - first)
+
     async def vanishes(self) -> None:
         self.vanish()
 
@@ -635,6 +550,114 @@ def measure_eight(crew: Crew, people: int, seconds: float) -> list[Row]:
         Row("eight", "memory of the server (RSS)", "≤ 2048 MB", f"{max(megabytes):.0f} MB at most",
             max(megabytes) <= 2048, megabytes),
     ]  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------ training
+
+
+def made_up_cifar(folder: Path, images: int) -> None:
+    """Noise around a picture of each class, in the files of CIFAR-10."""
+    target = folder / "cifar-10-batches-py"
+    target.mkdir()
+    rng = np.random.default_rng(0)
+    classes = rng.integers(64, 192, (10, 3072))
+    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+        labels = np.arange(images) % 10
+        pixels = np.clip(classes[labels] + rng.integers(-60, 60, (images, 3072)), 0, 255).astype(np.uint8)
+        with (target / name).open("wb") as file:
+            pickle.dump({"data": pixels, "labels": labels.tolist()}, file)
+    with (target / "batches.meta").open("wb") as file:
+        pickle.dump({"label_names": [f"class {number}" for number in range(10)]}, file)
+
+
+class CommandLine:
+    """`mdfa train`, held and let go on; it counts the mini-batches it tells of."""
+
+    def __init__(self, data: str, data_dir: Path, epochs: int) -> None:
+        command = [sys.executable, "-c", "from mdfa_core.cli import main; main()", "train", "--data", data,
+                   "--data-dir", str(data_dir), "--network", "cifar-fc", "--method", "mdfa", "--batch-size", "64",
+                   "--learning-rate", "0.001", "--epochs", str(epochs), "--json"]  # fmt: skip
+        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        self._told: list[tuple[float, int]] = []
+        threading.Thread(target=self._read, daemon=True).start()
+        end = time.monotonic() + PATIENCE
+        while len(self._told) < 3:
+            if self._process.poll() is not None or time.monotonic() > end:
+                raise SystemExit("mdfa train did not train: run it by hand to see why")
+            time.sleep(0.05)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            event = json.loads(line)
+            if event.get("kind") == "progress":
+                self._told.append((time.monotonic(), event["step"]))
+
+    def hold(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self, seconds: float) -> float:
+        """Steps per second over so many seconds."""
+        begun = len(self._told)
+        self._process.send_signal(signal.SIGCONT)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end or len(self._told) < begun + 3:  # the first may have been on its way for long
+            time.sleep(0.05)
+        self.hold()
+        (first, first_step), (last, last_step) = self._told[begun + 1], self._told[-1]
+        return (last_step - first_step) / (last - first)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait(60)
+
+
+def measure_training(crew: Crew, browser: Browser, data: str, data_dir: Path, blocks: int, seconds: float) -> list[Row]:
+    """A page that is drawn elsewhere, one drawn on this machine and the command line take turns; the others rest."""
+    query = f"data={data}&network=cifar-fc&rules=mdfa&speed=max&epochs=2000&batch_size=64&learning_rate=0.001"
+    server = Server(data_dir)
+    rates: dict[str, list[float]] = {"client": [], "browser": [], "command": []}
+    with crew.clients(server, 1, query) as (client,):
+        visitor = Visitor(browser, f"{server.address}?{query}")
+        visitor.start()
+        visitor.press("Pause")
+        visitor.wait("chip() === 'Paused'")
+        command = CommandLine(data, data_dir, epochs=1_000_000)
+        command.hold()
+        for _ in range(blocks):
+            crew.do(client.until(lambda content: "chip running" in content, lambda: client.click("▶ Start")))
+            rates["client"].append(crew.do(client.rate(seconds)))
+            crew.do(client.until(lambda content: "chip paused" in content, lambda: client.click("Pause")))
+            visitor.press("▶ Continue")
+            visitor.wait("chip() === 'Running'")
+            visitor.page.wait_for_timeout(300)
+            begun, first = visitor.steps()
+            visitor.page.wait_for_timeout(1000 * seconds)
+            ended, last = visitor.steps()
+            rates["browser"].append((last - first) / (ended - begun))
+            visitor.press("Pause")
+            visitor.wait("chip() === 'Paused'")
+            rates["command"].append(command.go_on(seconds))
+        command.close()
+        visitor.close()
+    server.close()
+    task = f"{data}, cifar-fc, mDFA, batches of 64"
+    places = {
+        "client": "drawn on another machine (a websocket client)",
+        "browser": "drawn by Chromium on the same cores",
+    }
+    rows = []
+    for name, where in places.items():
+        shares = [a / b for a, b in zip(rates[name], rates["command"], strict=True)]
+        rows.append(
+            Row("training", f"{task}: steps/s of a page {where} ÷ `mdfa train`", "≥ 90 %",
+                spread(shares, "%", 100), statistics.median(shares) >= 0.9, shares)
+        )  # fmt: skip
+    titles = {"client": "a page drawn elsewhere", "browser": "a page drawn here", "command": "`mdfa train`"}
+    return rows + [
+        Row("training", f"steps/s of {titles[name]}", "", spread(rate, "/s"), None, rate)
+        for name, rate in rates.items()
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------------- leaving
@@ -819,7 +842,7 @@ def main() -> None:
                 made_up_cifar(Path(made), 400 if quick else 10_000)
             add(
                 measure_training(
-                    browser, chosen.data, chosen.data_dir or Path(made), 1 if quick else 5, 2 if quick else 15
+                    crew, browser, chosen.data, chosen.data_dir or Path(made), 1 if quick else 12, 2 if quick else 6
                 )
             )
         if "eight" in only:

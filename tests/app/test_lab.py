@@ -89,6 +89,10 @@ class Reader:
         self.page.wait_for_timeout(2000)  # the menu hears of the kernel a little later than the status bar
         self.page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$")).click()
         self.page.get_by_text("Run All Cells", exact=True).click()
+        # JupyterLab scrolls to each cell that it runs: what is pressed before the last one may be missed.
+        cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+        last = sum(cell["cell_type"] == "code" for cell in cells)
+        self.page.locator(".jp-InputPrompt", has_text=re.compile(rf"^\[{last}\]:$")).wait_for()
 
     def press(self, name: str) -> None:
         self.page.get_by_role("button", name=name, exact=True).click()
