@@ -5,9 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-BREATH = 0.0015
-"""Seconds that training at full speed leaves to the page after every round."""
-
 SHARE = 20
 """What took t seconds is not repeated before SHARE × t."""
 
@@ -43,7 +40,7 @@ class Pace:
     def ahead(self, step: int) -> float:
         """Seconds to wait after mini-batch `step`."""
         if self._speed.steps_per_second is None:
-            return BREATH
+            return 0.0
         now = time.monotonic()
         ahead = self._since + (step - self._step) / self._speed.steps_per_second - now
         if ahead < -0.5:  # what is too slow for this speed does not hurry afterwards

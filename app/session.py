@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import sys
 import threading
 import time
 import weakref
@@ -55,6 +56,9 @@ _PROBE_SECONDS = 0.12  # between two measurements: not more often than anyone ca
 _SNAPSHOT_SECONDS = 0.3
 _ROUND_SECONDS = 0.05  # of training at full speed between two looks at what is asked for
 _TELL_SECONDS = 0.08  # between two notices to the page
+_SWITCH_SECONDS = 0.0005
+"""How long a thread that wants Python's lock waits for another one to give it up, in place of Python's 5 ms. Training
+asks for it at every operator, and the page when it writes a message: neither shall stand still for the other."""
 
 _THREADS = torch.get_num_threads()  # of PyTorch's choice, or OMP_NUM_THREADS
 _EXACT = 200_000  # parameters up to which a measurement looks at the whole net
@@ -283,6 +287,7 @@ class Trainer:
 
     def _work(self) -> None:
         torch.set_num_threads(1)
+        sys.setswitchinterval(_SWITCH_SECONDS)
         while True:
             with self._changed:
                 made = self._made_number == self._number

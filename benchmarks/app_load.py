@@ -413,9 +413,9 @@ class Client:
                 state = re.search(r"chip (\w+)&quot;|chip (\w+)\\\\?\"", content)
                 if state:
                     self.state = state[1] or state[2]
-                steps = re.findall(r"b&gt;([\d,]+)&lt;|<b>([\d,]+)<", content)
+                steps = re.search(r"([\d,]+)\W{1,5}/b\W{1,8}span\W{1,5}mini-batches", re.sub("&[lg]t;", "|", content))
                 if steps:
-                    self.steps = max(int((a or b).replace(",", "")) for a, b in steps)
+                    self.steps = int(steps[1].replace(",", ""))
                     self.advanced |= self.steps > 0
                 now = time.monotonic()
                 for waiting in list(self._waiting):
@@ -728,6 +728,8 @@ def _measure_return(server: Server, browser: Browser, seconds: float) -> Row:
 
 
 def measure_cycles(server: Server, browser: Browser, cycles: int) -> list[Row]:
+    if not cycles:
+        return []
     warm = max(1, min(20, cycles // 2))  # what is imported, compiled and cached once
     megabytes, threads = [], []
     for cycle in range(cycles + warm):
@@ -806,8 +808,8 @@ def main() -> None:
     parser.add_argument("--data", default="cifar10", help="data set of the row training  [default: cifar10]")
     parser.add_argument("--people", type=int, default=8, help="of the row eight  [default: 8]")
     parser.add_argument("--seconds", type=float, default=150, help="of the row eight  [default: 150]")
-    parser.add_argument("--cycles", type=int, default=100, help="pages opened and closed  [default: 100]")
-    parser.add_argument("--minutes", type=float, default=60, help="of training  [default: 60]")
+    parser.add_argument("--cycles", type=int, default=100, help="pages opened and closed, or 0  [default: 100]")
+    parser.add_argument("--minutes", type=float, default=60, help="of training, or 0  [default: 60]")
     chosen = parser.parse_args()
     only = chosen.only.split(",")
     if unknown := set(only) - set(names):
