@@ -45,6 +45,42 @@ def test_above(ours: Sequence[float], expected: Outcome) -> None:
     assert outcome(criteria.above(MDFA, BP, "train"), scored({MDFA: ours, BP: [60] * 5})) is expected
 
 
+def test_a_finding_names_the_cells_that_were_not_tuned() -> None:
+    """Whatever the check: its outcome stays, and behind its numbers stands whose settings were used."""
+    first, second, third = BY_CLASSES
+    curve = Curve(train=(60.0,) * 8, validation=(60.0,) * 8)
+    every = [*BY_CLASSES, *BP_BY_CLASSES]
+    scores = {(c, s): Scores.of(dict.fromkeys(range(5), 60.0)) for c in every for s in c.splits}
+    plain = Evidence(
+        scores=scores,
+        curves={c: dict.fromkeys(range(5), curve) for c in every},
+        agreement={c: (1.0,) for c in every},
+    )
+    lent = replace(plain, borrowed={second: first, third: first})
+    for check, names in (
+        (criteria.above(second, BP_BY_CLASSES[1], "train"), second.name),
+        (criteria.above(BP_BY_CLASSES[1], second, "train"), second.name),
+        (criteria.matches(second, BP_BY_CLASSES[1], "train"), second.name),
+        (criteria.no_training_error(second), second.name),
+        (criteria.learns(second), second.name),
+        (criteria.decent(second), second.name),
+        (criteria.falls(BY_CLASSES, "test"), f"{second.name}, {third.name}"),
+        (criteria.falls_more(BY_CLASSES, BP_BY_CLASSES, "test"), third.name),
+        (criteria.falls_more(BP_BY_CLASSES, BY_CLASSES, "test"), third.name),
+        (criteria.signs_agree(BY_CLASSES), f"{second.name}, {third.name}"),
+        (criteria.signs_disagree(BY_CLASSES), f"{second.name}, {third.name}"),
+        (criteria.starts_fast(second), second.name),
+        (criteria.converges_later(second, BP_BY_CLASSES[1]), second.name),
+        (criteria.converges_later(BP_BY_CLASSES[1], second), second.name),
+    ):
+        before, after = check(plain), check(lent)
+        assert (before.outcome, before.untuned, after.untuned) == (after.outcome, False, True)
+        assert after.numbers == f"{before.numbers}; not tuned: {names} with the settings of {first.name}"
+    assert not criteria.learns(first)(lent).untuned
+    verdict = combine([criteria.learns(cell)(lent) for cell in BY_CLASSES])
+    assert verdict.tally == "3 supported; 2 on cells that were not tuned"
+
+
 def test_above_is_paired() -> None:
     """Tasks that differ far more than methods do not hide a difference that every task shows."""
     tasks = [50, 60, 70, 80, 90]
