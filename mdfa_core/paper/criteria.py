@@ -66,12 +66,20 @@ class Verdict:
 
     @property
     def tally(self) -> str:
-        """How many checks hold, fail, and wait for runs, and how many rest on cells that were not tuned."""
-        counts = [
-            f"{n} {outcome}" for outcome in Outcome if (n := sum(f.outcome is outcome for f in self.findings)) > 0
-        ]
-        untuned = sum(finding.untuned for finding in self.findings)
-        return ", ".join(counts) + (f"; {untuned} on cells that were not tuned" if untuned else "")
+        """How many checks hold, fail, and wait for runs, and how many of each rest on cells that were not tuned."""
+        counts = []
+        for outcome in Outcome:
+            findings = [finding for finding in self.findings if finding.outcome is outcome]
+            untuned = sum(finding.untuned for finding in findings)
+            if findings:
+                counts.append(f"{len(findings)} {outcome}" + (f", {untuned} of them untuned" if untuned else ""))
+        return ", ".join(counts)
+
+    @property
+    def untuned(self) -> bool:
+        """Whether it was decided by cells that were not tuned: had these not been run, it would be another."""
+        without = [replace(f, outcome=Outcome.NOT_TESTED) if f.untuned else f for f in self.findings]
+        return combine(without).outcome is not self.outcome
 
     @property
     def decided(self) -> tuple[Finding, ...]:

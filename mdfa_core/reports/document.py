@@ -75,8 +75,10 @@ class Report:
     """The checks behind the claims, each counted once however many claims rest on it."""
     printed_checks: Mapping[Outcome, int]
     """The same checks on the paper's own figures."""
+    untuned: int
+    """Claims that were decided by cells that were not tuned."""
     untuned_checks: int
-    """Checks that rest on a cell that was not tuned."""
+    """Checks that rest on such a cell."""
     searches: pd.DataFrame
     studies: tuple[tuple[Cell, Study, pd.DataFrame], ...]
     settings: pd.DataFrame
@@ -101,6 +103,7 @@ def report(found: Sequence[Result]) -> Report:
         tally={outcome: sum(one.here.outcome is outcome for one in judged) for outcome in Outcome},
         checks=_checks(one.here for one in judged if one.same_as is None),
         printed_checks=_checks(one.published for one in judged if one.same_as is None),
+        untuned=sum(one.here.untuned for one in judged),
         untuned_checks=sum(finding.untuned for one in judged if one.same_as is None for finding in one.here.findings),
         searches=_searches(found),
         studies=studies,

@@ -78,7 +78,27 @@ def test_a_finding_names_the_cells_that_were_not_tuned() -> None:
         assert after.numbers == f"{before.numbers}; not tuned: {names} with the settings of {first.name}"
     assert not criteria.learns(first)(lent).untuned
     verdict = combine([criteria.learns(cell)(lent) for cell in BY_CLASSES])
-    assert verdict.tally == "3 supported; 2 on cells that were not tuned"
+    assert verdict.tally == "3 supported, 2 of them untuned"
+
+
+@pytest.mark.parametrize(
+    ("tuned", "untuned", "decided"),
+    [
+        ((YES,), (YES,), True),  # all have to hold
+        ((), (YES,), True),
+        ((YES,), (NO,), True),  # only what was not tuned fails
+        ((NO,), (NO,), False),
+        ((NO,), (YES,), False),
+        ((OPEN,), (NO,), True),
+        ((OPEN,), (YES,), False),
+        ((YES,), (), False),
+    ],
+)
+def test_a_verdict_says_whether_cells_that_were_not_tuned_decide_it(
+    tuned: Sequence[Outcome], untuned: Sequence[Outcome], decided: bool
+) -> None:
+    findings = [finding(value) for value in tuned] + [replace(finding(value), untuned=True) for value in untuned]
+    assert combine(findings).untuned is decided
 
 
 def test_above_is_paired() -> None:

@@ -135,10 +135,17 @@ def test_checks_on_cells_that_were_not_tuned_are_told(found: tuple[Result, ...])
     assert (told.borrowed, [section.borrowed for section in told.sections]) == (1, [1, 0, 0, 0, 0, 0])
     by_name = {one.name: one.here for one in told.claims}
     note = f"; not tuned: {cell.name} with the settings of {source.name}"
-    assert by_name["binary-zero-error"].tally.endswith("; 1 on cells that were not tuned")
+    assert ", 1 of them untuned" in by_name["binary-zero-error"].tally
     for form in (reports.markdown(lent), " ".join(re.sub("<[^>]+>", "", reports.html(lent)).split())):
         assert form.count(note) == told.untuned_checks > 0
-        assert f"Of those decided, {told.untuned_checks} rest on cells that were not tuned." in form
+        assert (
+            f"{told.untuned_checks} of the checks rest on cells that were not tuned, and {told.untuned} of the" in form
+        )
+        assert (
+            form.count(", decided by cells that were not tuned")
+            == told.untuned
+            == sum(v.untuned for v in by_name.values())
+        )
         assert "names another cell for 1 of the 36 cells" in form
         assert "24 of 24 cells were run on cifar100, 1 of them not tuned." in form
     for form in (reports.markdown(found), reports.html(found)):
