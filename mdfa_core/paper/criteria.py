@@ -25,6 +25,9 @@ MARGIN = 2.0
 NO_ERROR = 99.95
 """Least mean training accuracy that counts as no error: what is printed as 100.0 %."""
 
+ROUNDING = 1e-9
+"""Points that binary fractions may add to a mean of decimals: less is no difference."""
+
 FIRST_EPOCHS = 5
 """What "the first few training epochs" are."""
 
@@ -133,7 +136,7 @@ def above(a: Cell, b: Cell, split: Split) -> Check:
         difference = paired(*found)
         interval = difference.bootstrap
         return _finding(
-            (difference.mean if interval is None else interval.low) > 0,
+            (difference.mean if interval is None else interval.low) > ROUNDING,
             f"{_versus(a, b, split, found)}; difference {difference}{_over(difference.tasks)}",
             evidence,
             a,
@@ -156,8 +159,8 @@ def matches(a: Cell, b: Cell, split: Split) -> Check:
         difference = paired(*found)
         interval = difference.bootstrap
         return _finding(
-            # 1e-9 forgives binary fractions of printed decimals, nothing else.
-            difference.mean >= -MARGIN - 1e-9 and (interval is None or interval.high >= 0 or interval.low >= -MARGIN),
+            difference.mean >= -MARGIN - ROUNDING
+            and (interval is None or interval.high >= -ROUNDING or interval.low >= -MARGIN - ROUNDING),
             f"{_versus(a, b, split, found)}; difference {difference}{_over(difference.tasks)}",
             evidence,
             a,
@@ -184,7 +187,7 @@ def _at_least(cell: Cell, split: Split, least: float) -> Check:
             return found
         (scores,) = found
         text = f"{place(cell)}, {word(split)}: {title(cell)} {_precise(scores, least)}{_over(scores.tasks)}"
-        return _finding(scores.mean >= least - 1e-9, f"{text}; needed {least:g}", evidence, cell)
+        return _finding(scores.mean >= least - ROUNDING, f"{text}; needed {least:g}", evidence, cell)
 
     return check
 
@@ -202,7 +205,7 @@ def learns(cell: Cell) -> Check:
         if interval is not None:
             text += f" {interval}"
         return _finding(
-            (scores.mean if interval is None else interval.low) > chance,
+            (scores.mean if interval is None else interval.low) > chance + ROUNDING,
             f"{text}{_over(scores.tasks)}; chance {chance:.1f}",
             evidence,
             cell,
@@ -224,7 +227,7 @@ def decent(cell: Cell) -> Check:
         gain, most = (scores.mean - chance for scores in found)
         share = f", {100 * gain / most:.0f} % of BP's gain over chance ({chance:.1f})" if most > 0 else ", BP at chance"
         numbers = f"{_versus(cell, bp, split, found)}{share}"
-        return _finding(most > 0 and gain >= most / 2, numbers, evidence, cell, bp)
+        return _finding(most > 0 and gain >= most / 2 - ROUNDING, numbers, evidence, cell, bp)
 
     return check
 
@@ -241,8 +244,8 @@ def falls(cells: Sequence[Cell], split: Split) -> Check:
         interval = drop.bootstrap
         steps = ", ".join(f"{cell.classes}: {scores}" for cell, scores in zip(cells, found, strict=True))
         return _finding(
-            all(after <= before for before, after in pairwise(means))
-            and (drop.mean if interval is None else interval.low) > 0,
+            all(after <= before + ROUNDING for before, after in pairwise(means))
+            and (drop.mean if interval is None else interval.low) > ROUNDING,
             f"{_place(cells[0])}, {word(split)}, {title(cells[0])} by classes {steps}; first − last {drop}"
             f"{_over(drop.tasks)}",
             evidence,
@@ -264,7 +267,7 @@ def falls_more(cells: Sequence[Cell], than: Sequence[Cell], split: Split) -> Che
         more = contrast((1, a), (-1, b), (-1, c), (1, d))
         interval = more.bootstrap
         return _finding(
-            (more.mean if interval is None else interval.low) > 0,
+            (more.mean if interval is None else interval.low) > ROUNDING,
             f"{_place(cells[0])}, {word(split)}, {cells[0].classes} to {cells[-1].classes} classes: "
             f"{title(cells[0])} loses {a.mean - b.mean:.1f}, {title(than[0])} {c.mean - d.mean:.1f}; "
             f"difference {more}{_over(more.tasks)}",
@@ -400,12 +403,12 @@ def _converged(curve: Curve) -> int:
 
 def best_with(cell: Cell, setting: str, wanted: str) -> Check:
     """The best candidate whose `setting` starts with `wanted` is no worse on validation than the best other one."""
-    return _searched(cell, setting, wanted, lambda difference: difference >= 0, "at least 0")
+    return _searched(cell, setting, wanted, lambda difference: difference >= -ROUNDING, "at least 0")
 
 
 def worse_with(cell: Cell, setting: str, wanted: str) -> Check:
     """The best candidate whose `setting` starts with `wanted` is more than `MARGIN` points below the best other one."""
-    return _searched(cell, setting, wanted, lambda difference: difference < -MARGIN, f"below {-MARGIN:g}")
+    return _searched(cell, setting, wanted, lambda difference: difference < -MARGIN - ROUNDING, f"below {-MARGIN:g}")
 
 
 def _searched(cell: Cell, setting: str, wanted: str, holds: Callable[[float], bool], needed: str) -> Check:
@@ -419,10 +422,11 @@ def _searched(cell: Cell, setting: str, wanted: str, holds: Callable[[float], bo
         if not all(groups.values()):
             return _waiting(f"the search compared no {wanted} with another {setting.replace('_', ' ')}", cell)
         ours, others = (max(groups[kind]) for kind in (True, False))
+        difference = round(ours - others, 1) + 0.0  # no -0.0
         return _finding(
             holds(ours - others),
             f"{place(cell)}, {title(cell)}, validation: {wanted} {ours:.1f} (best of {len(groups[True])}), "
-            f"other {others:.1f} (best of {len(groups[False])}); difference {ours - others:+.1f}, needed {needed}",
+            f"other {others:.1f} (best of {len(groups[False])}); difference {difference:+.1f}, needed {needed}",
             evidence,
             cell,
         )

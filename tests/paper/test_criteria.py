@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -252,6 +253,19 @@ def test_a_search_of_one_kind_decides_nothing() -> None:
     check = criteria.best_with(MDFA, "forward_init", "zeros")
     assert outcome(check, searched((ZEROS, 5, 60.0))) is OPEN
     assert outcome(check, Evidence()) is OPEN
+
+
+def test_what_is_the_same_but_for_binary_fractions_is_the_same() -> None:
+    """A mean over tasks and the same decimal written down differ in their last bits; no verdict hangs on these."""
+    same, less = 80.0, math.nextafter(80.0, 0)
+    finding = criteria.best_with(MDFA, "forward_init", "zeros")(searched((ZEROS, 5, less), (NORMAL, 5, same)))
+    assert finding.outcome is YES
+    assert "difference +0.0" in finding.numbers
+    ours, theirs = {MDFA: [same] * 5, BP: [less] * 5}, {MDFA: [less] * 5, BP: [same] * 5}
+    assert outcome(criteria.above(MDFA, BP, "train"), scored(ours)) is NO
+    assert outcome(criteria.matches(MDFA, BP, "train"), scored(theirs)) is YES
+    rising = dict(zip(BY_CLASSES, ([less] * 5, [same] * 5, [60] * 5), strict=True))
+    assert outcome(criteria.falls(BY_CLASSES, "train"), scored(rising)) is YES
 
 
 def test_sensitivity_is_compared_where_no_candidate_is_dropped() -> None:
