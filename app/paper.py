@@ -15,13 +15,16 @@ from mdfa_core import MdfaError
 from mdfa_core.paper.criteria import place, title, word
 from mdfa_core.paper.published import CELLS, TABLES, Cell, Figure, Split, cells
 from mdfa_core.paper.recipes import PROFILES, base, tuned
-from mdfa_core.paper.reproduced import reproduced
+from mdfa_core.paper.reproduced import Reproduced, reproduced
 from mdfa_core.paper.statistics import Scores
 
 _PROFILE = PROFILES["quick"]
 """Real data, and the settings that come with the package."""
 
 NOT_RUN = "not run"
+
+UNTUNED = "*"
+"""The mark of a figure whose cell was run with settings tuned for another."""
 
 
 def known(name: str) -> bool:
@@ -43,7 +46,7 @@ def _preset(cell: Cell) -> Preset:
     measured = "This project has not run this cell."
     if here is not None:
         where = "" if here.data == experiment.data else f" on {here.data}"
-        measured = f"This project measured {_spoken(here.scores)}{where}."
+        measured = f"This project measured {_spoken(here.scores)}{where}, with {_settings(cell, here)}."
     source = "default settings: none of this kind was tuned"
     try:
         found = tuned(cell)
@@ -103,9 +106,12 @@ class PaperPane:
     def _draw(self) -> None:
         number = self._number.value
         caption = html.escape(TABLES[number].caption)
+        untuned = ""
+        if any((here := reproduced(cell)) is not None and here.tuned_for != cell for cell in cells(number)):
+            untuned = f" {UNTUNED} This cell was not tuned: it was run with the settings of the nearest one that was."
         self._caption.object = (
             f"<p><b>{caption}.</b> <span class='muted'>Accuracy in percent, mean ± sample standard deviation over five "
-            f"tasks. Pick a row to load its run.</span></p>"
+            f"tasks. Pick a row to load its run.{untuned}</span></p>"
         )
         self.table.html = draw(number, self._chosen)
 
@@ -132,15 +138,28 @@ def _row(cell: Cell, chosen: bool) -> str:
     figures = ""
     for split in cell.splits:
         figures += f"<td>{_figure(cell.published[split])}</td>"
-        scores = here.scores.get(split) if here is not None else None
-        figures += f'<td class="muted">{NOT_RUN}</td>' if scores is None else _measured(cell.published[split], scores)
+        figures += _measured(cell, split, here)
     return f'<tr{" class=drawn" if chosen else ""} {pick}><th scope="row">{button}</th>{figures}</tr>'
 
 
-def _measured(printed: Figure, scores: Scores) -> str:
-    difference = scores.mean - printed.mean
-    tip = f"{difference:+.1f} points from the paper, over {len(scores.tasks)} task{'s' * (len(scores.tasks) != 1)}"
-    return f'<td title="{tip}"><b>{_figure(scores)}</b></td>'
+def _measured(cell: Cell, split: Split, here: Reproduced | None) -> str:
+    scores = here.scores.get(split) if here is not None else None
+    if here is None or scores is None:
+        return f'<td class="muted">{NOT_RUN}</td>'
+    difference = scores.mean - cell.published[split].mean
+    tip = (
+        f"{difference:+.1f} points from the paper, over {len(scores.tasks)} task{'s' * (len(scores.tasks) != 1)}, "
+        f"with {_settings(cell, here)}"
+    )
+    mark = "" if here.tuned_for == cell else f" {UNTUNED}"
+    return f'<td title="{html.escape(tip)}"><b>{_figure(scores)}</b>{mark}</td>'
+
+
+def _settings(cell: Cell, here: Reproduced) -> str:
+    """Whose settings a cell was run with."""
+    if here.tuned_for == cell:
+        return f"settings tuned for it (profile {here.profile})"
+    return f"settings tuned for {_name(here.tuned_for)} and not for it (profile {here.profile})"
 
 
 def _figure(figure: Figure | Scores) -> str:

@@ -1,11 +1,13 @@
 """Publish a store of finished cells: docs/results/, and the settings that come with the package.
 
-    mdfa reproduce --profile full --data-dir data --store results.sqlite
+    mdfa reproduce 1 --profile full --data-dir data --store results.sqlite
+    mdfa reproduce 2 --profile quick --data-dir data --store results.sqlite
     python docs/results.py results.sqlite
 
 writes docs/results/runs.jsonl.gz (every run and search, loss-free), report.md and figures.csv, and into
 mdfa_core/paper/ tuned.json, which the profile `quick` runs with, and reproduced.json, which the app shows beside the
-paper's figures. No number there is typed by hand.
+paper's figures. A cell's `full` result is published or, where it has none, its `quick` one; each says which it is and
+which cell its settings were tuned for. What was run with changes or lacks a task stays out. No number is typed by hand.
 """
 
 from __future__ import annotations
@@ -15,22 +17,20 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from mdfa_core.paper.published import CELLS, Cell
 from mdfa_core.reports import document, tables
-from mdfa_core.reports.results import CELL, Result, results
+from mdfa_core.reports.results import Result, results
 from mdfa_core.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 TUNED = ROOT / "mdfa_core" / "paper" / "tuned.json"
 REPRODUCED = TUNED.with_name("reproduced.json")
-PROFILE = "full"
 
 
 def publish(store: Store) -> list[Path]:
     """Write all of it; returns the files."""
     RESULTS.mkdir(exist_ok=True)
-    found = results(store, PROFILE)
+    found = published(store)
     store.export(RESULTS / "runs.jsonl.gz")
     (RESULTS / "report.md").write_text(document.markdown(found), encoding="utf-8")
     (RESULTS / "figures.csv").write_text(tables.csv(tables.figures(found)), encoding="utf-8")
@@ -39,25 +39,27 @@ def publish(store: Store) -> list[Path]:
     return [*sorted(RESULTS.iterdir()), TUNED, REPRODUCED]
 
 
+def published(store: Store) -> tuple[Result, ...]:
+    """Every cell as it was tuned or, where it was not, as it was run with the settings that come with the package."""
+    return results(store, "full", "quick", whole=True)
+
+
 def tuned(store: Store) -> dict[str, dict[str, object]]:
     """What was chosen for every cell that was tuned, on validation and by fit, in the paper's order."""
-    notes = {
-        CELLS[Cell(**note["cell"]).name].name: note
-        for note in store.notes(CELL).values()
-        if note["profile"] == PROFILE and note["study"] is not None
-    }
     return {
-        name: {"settings": note["settings"], "fit": (note.get("fit") or note)["settings"]}
-        for name in CELLS
-        if (note := notes.get(name)) is not None
+        result.cell.name: {"settings": result.settings, "fit": result.fit_settings or result.settings}
+        for result in results(store, "full", whole=True)
+        if result.records
     }
 
 
 def reproduced(found: Iterable[Result]) -> dict[str, dict[str, object]]:
-    """The accuracies of every cell that was run, in percent: by split, then by task."""
+    """What every cell that was run was run as, and its accuracies in percent: by split, then by task."""
     return {
         result.cell.name: {
             "data": result.data,
+            "profile": result.profile,
+            "tuned for": result.tuned_for.name,
             **{
                 split: {str(task): accuracy for task, accuracy in scores.tasks.items()}
                 for split in result.cell.splits
@@ -65,7 +67,7 @@ def reproduced(found: Iterable[Result]) -> dict[str, dict[str, object]]:
             },
         }
         for result in found
-        if result.records
+        if result.tuned_for is not None
     }
 
 

@@ -679,7 +679,9 @@ CLAIMS.add(
         meaning="mDFA is both accurate and quick enough for such uses.",
         criterion="An application with a limit on time.",
         checks=(
-            criteria.not_tested("needs a task with a limit on training time, such as the paper's branch prediction"),
+            criteria.not_tested(
+                "needs a task with a limit on training time; docs/branches.md tries the paper's, branch prediction"
+            ),
         ),
     ),
 )

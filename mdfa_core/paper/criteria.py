@@ -25,6 +25,9 @@ MARGIN = 2.0
 NO_ERROR = 99.95
 """Least mean training accuracy that counts as no error: what is printed as 100.0 %."""
 
+ROUNDING = 1e-9
+"""Points that binary fractions may add to a mean of decimals: less is no difference."""
+
 FIRST_EPOCHS = 5
 """What "the first few training epochs" are."""
 
@@ -53,6 +56,8 @@ class Finding:
     numbers: str
     cells: tuple[Cell, ...] = ()
     """What has to be run first."""
+    untuned: bool = False
+    """Whether it rests on a cell that ran with settings tuned for another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +69,20 @@ class Verdict:
 
     @property
     def tally(self) -> str:
-        """How many checks hold, fail, and wait for runs."""
-        counts = [
-            f"{n} {outcome}" for outcome in Outcome if (n := sum(f.outcome is outcome for f in self.findings)) > 0
-        ]
+        """How many checks hold, fail, and wait for runs, and how many of each rest on cells that were not tuned."""
+        counts = []
+        for outcome in Outcome:
+            findings = [finding for finding in self.findings if finding.outcome is outcome]
+            untuned = sum(finding.untuned for finding in findings)
+            if findings:
+                counts.append(f"{len(findings)} {outcome}" + (f", {untuned} of them untuned" if untuned else ""))
         return ", ".join(counts)
+
+    @property
+    def untuned(self) -> bool:
+        """Whether it was decided by cells that were not tuned: had these not been run, it would be another."""
+        without = [replace(f, outcome=Outcome.NOT_TESTED) if f.untuned else f for f in self.findings]
+        return combine(without).outcome is not self.outcome
 
     @property
     def decided(self) -> tuple[Finding, ...]:
@@ -122,8 +136,11 @@ def above(a: Cell, b: Cell, split: Split) -> Check:
         difference = paired(*found)
         interval = difference.bootstrap
         return _finding(
-            (difference.mean if interval is None else interval.low) > 0,
+            (difference.mean if interval is None else interval.low) > ROUNDING,
             f"{_versus(a, b, split, found)}; difference {difference}{_over(difference.tasks)}",
+            evidence,
+            a,
+            b,
         )
 
     return check
@@ -142,9 +159,12 @@ def matches(a: Cell, b: Cell, split: Split) -> Check:
         difference = paired(*found)
         interval = difference.bootstrap
         return _finding(
-            # 1e-9 forgives binary fractions of printed decimals, nothing else.
-            difference.mean >= -MARGIN - 1e-9 and (interval is None or interval.high >= 0 or interval.low >= -MARGIN),
+            difference.mean >= -MARGIN - ROUNDING
+            and (interval is None or interval.high >= -ROUNDING or interval.low >= -MARGIN - ROUNDING),
             f"{_versus(a, b, split, found)}; difference {difference}{_over(difference.tasks)}",
+            evidence,
+            a,
+            b,
         )
 
     return check
@@ -167,7 +187,7 @@ def _at_least(cell: Cell, split: Split, least: float) -> Check:
             return found
         (scores,) = found
         text = f"{place(cell)}, {word(split)}: {title(cell)} {_precise(scores, least)}{_over(scores.tasks)}"
-        return _finding(scores.mean >= least - 1e-9, f"{text}; needed {least:g}")
+        return _finding(scores.mean >= least - ROUNDING, f"{text}; needed {least:g}", evidence, cell)
 
     return check
 
@@ -185,8 +205,10 @@ def learns(cell: Cell) -> Check:
         if interval is not None:
             text += f" {interval}"
         return _finding(
-            (scores.mean if interval is None else interval.low) > chance,
+            (scores.mean if interval is None else interval.low) > chance + ROUNDING,
             f"{text}{_over(scores.tasks)}; chance {chance:.1f}",
+            evidence,
+            cell,
         )
 
     return check
@@ -204,7 +226,8 @@ def decent(cell: Cell) -> Check:
         chance = 100 / cell.classes
         gain, most = (scores.mean - chance for scores in found)
         share = f", {100 * gain / most:.0f} % of BP's gain over chance ({chance:.1f})" if most > 0 else ", BP at chance"
-        return _finding(most > 0 and gain >= most / 2, f"{_versus(cell, bp, split, found)}{share}")
+        numbers = f"{_versus(cell, bp, split, found)}{share}"
+        return _finding(most > 0 and gain >= most / 2 - ROUNDING, numbers, evidence, cell, bp)
 
     return check
 
@@ -221,10 +244,12 @@ def falls(cells: Sequence[Cell], split: Split) -> Check:
         interval = drop.bootstrap
         steps = ", ".join(f"{cell.classes}: {scores}" for cell, scores in zip(cells, found, strict=True))
         return _finding(
-            all(after <= before for before, after in pairwise(means))
-            and (drop.mean if interval is None else interval.low) > 0,
+            all(after <= before + ROUNDING for before, after in pairwise(means))
+            and (drop.mean if interval is None else interval.low) > ROUNDING,
             f"{_place(cells[0])}, {word(split)}, {title(cells[0])} by classes {steps}; first − last {drop}"
             f"{_over(drop.tasks)}",
+            evidence,
+            *cells,
         )
 
     return check
@@ -242,10 +267,12 @@ def falls_more(cells: Sequence[Cell], than: Sequence[Cell], split: Split) -> Che
         more = contrast((1, a), (-1, b), (-1, c), (1, d))
         interval = more.bootstrap
         return _finding(
-            (more.mean if interval is None else interval.low) > 0,
+            (more.mean if interval is None else interval.low) > ROUNDING,
             f"{_place(cells[0])}, {word(split)}, {cells[0].classes} to {cells[-1].classes} classes: "
             f"{title(cells[0])} loses {a.mean - b.mean:.1f}, {title(than[0])} {c.mean - d.mean:.1f}; "
             f"difference {more}{_over(more.tasks)}",
+            evidence,
+            *ends,
         )
 
     return check
@@ -266,6 +293,8 @@ def signs_agree(cells: Sequence[Cell]) -> Check:
             min(values) == 1,
             f"lowest agreement {min(values):.4f} of {_count(values, 'measurement')} in {len(lowest)} of "
             f"{len(cells)} cells",
+            evidence,
+            *lowest,
         )
 
     return check
@@ -282,6 +311,8 @@ def signs_disagree(cells: Sequence[Cell]) -> Check:
         return _finding(
             all(value < 1 for value in lowest),
             f"lowest agreement {min(lowest):.3f} to {max(lowest):.3f} in {len(found)} of {len(cells)} cells",
+            evidence,
+            *found,
         )
 
     return check
@@ -309,6 +340,8 @@ def starts_fast(cell: Cell) -> Check:
             fmean(shares) >= FIRST_SHARE,
             f"{place(cell)}, {title(cell)}: {100 * fmean(shares):.0f} % of the way from chance to the best validation "
             f"accuracy after {FIRST_EPOCHS} epochs{_over(found)}",
+            evidence,
+            cell,
         )
 
     return check
@@ -331,6 +364,9 @@ def converges_later(cell: Cell, than: Cell) -> Check:
             later == len(common) > 0,
             f"{place(cell)}: {title(cell)} at epochs {[slow[task] for task in common]}, {title(than)} at "
             f"{[fast[task] for task in common]}; later in {later} of {len(common)} tasks",
+            evidence,
+            cell,
+            than,
         )
 
     return check
@@ -340,13 +376,15 @@ def needs_many_epochs(cells: Sequence[Cell]) -> Check:
     """At least one run comes within 1 point of its best training accuracy only after `MANY_EPOCHS` epochs."""
 
     def check(evidence: Evidence) -> Finding:
-        runs = [curve for cell in cells for curve in evidence.curves.get(cell, {}).values()]
+        known = [cell for cell in cells if cell in evidence.curves]
+        runs = [curve for cell in known for curve in evidence.curves[cell].values()]
         epochs = [_converged(curve) for curve in runs]
         beyond = sum(epoch > MANY_EPOCHS for epoch in epochs)
         if not beyond and not all(_long_enough(evidence, cell) for cell in cells):
             short = [cell for cell in cells if not _long_enough(evidence, cell)]
             return _waiting(f"not run for more than {MANY_EPOCHS} epochs", *short)
-        return _finding(beyond > 0, f"{beyond} of {_count(epochs, 'run')}; latest at epoch {max(epochs)}")
+        numbers = f"{beyond} of {_count(epochs, 'run')}; latest at epoch {max(epochs)}"
+        return _finding(beyond > 0, numbers, evidence, *known)
 
     return check
 
@@ -365,12 +403,12 @@ def _converged(curve: Curve) -> int:
 
 def best_with(cell: Cell, setting: str, wanted: str) -> Check:
     """The best candidate whose `setting` starts with `wanted` is no worse on validation than the best other one."""
-    return _searched(cell, setting, wanted, lambda difference: difference >= 0, "at least 0")
+    return _searched(cell, setting, wanted, lambda difference: difference >= -ROUNDING, "at least 0")
 
 
 def worse_with(cell: Cell, setting: str, wanted: str) -> Check:
     """The best candidate whose `setting` starts with `wanted` is more than `MARGIN` points below the best other one."""
-    return _searched(cell, setting, wanted, lambda difference: difference < -MARGIN, f"below {-MARGIN:g}")
+    return _searched(cell, setting, wanted, lambda difference: difference < -MARGIN - ROUNDING, f"below {-MARGIN:g}")
 
 
 def _searched(cell: Cell, setting: str, wanted: str, holds: Callable[[float], bool], needed: str) -> Check:
@@ -384,10 +422,13 @@ def _searched(cell: Cell, setting: str, wanted: str, holds: Callable[[float], bo
         if not all(groups.values()):
             return _waiting(f"the search compared no {wanted} with another {setting.replace('_', ' ')}", cell)
         ours, others = (max(groups[kind]) for kind in (True, False))
+        difference = round(ours - others, 1) + 0.0  # no -0.0
         return _finding(
             holds(ours - others),
             f"{place(cell)}, {title(cell)}, validation: {wanted} {ours:.1f} (best of {len(groups[True])}), "
-            f"other {others:.1f} (best of {len(groups[False])}); difference {ours - others:+.1f}, needed {needed}",
+            f"other {others:.1f} (best of {len(groups[False])}); difference {difference:+.1f}, needed {needed}",
+            evidence,
+            cell,
         )
 
     return check
@@ -414,6 +455,9 @@ def more_sensitive(cell: Cell, than: Cell) -> Check:
             spreads[0] > spreads[1],
             f"{place(cell)}, validation: {title(cell)} spread {spreads[0]:.1f} over {lengths[0]} candidates, "
             f"{title(than)} {spreads[1]:.1f} over {lengths[1]}",
+            evidence,
+            cell,
+            than,
         )
 
     return check
@@ -471,8 +515,18 @@ def _count(things: Iterable[object], word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
-def _finding(holds: bool, numbers: str) -> Finding:
-    return Finding(outcome=Outcome.SUPPORTED if holds else Outcome.NOT_SUPPORTED, numbers=numbers)
+def _finding(holds: bool, numbers: str, evidence: Evidence, *cells: Cell) -> Finding:
+    """What was found on these cells; those that were not tuned are named behind the numbers."""
+    sources: dict[Cell, list[str]] = {}
+    for cell in dict.fromkeys(cells):
+        if cell in evidence.borrowed:
+            sources.setdefault(evidence.borrowed[cell], []).append(cell.name)
+    notes = [f"{', '.join(names)} with the settings of {source.name}" for source, names in sources.items()]
+    return Finding(
+        outcome=Outcome.SUPPORTED if holds else Outcome.NOT_SUPPORTED,
+        numbers=f"{numbers}; not tuned: {'; '.join(notes)}" if notes else numbers,
+        untuned=bool(notes),
+    )
 
 
 def _waiting(reason: str, *cells: Cell) -> Finding:

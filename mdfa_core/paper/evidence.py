@@ -39,6 +39,8 @@ class Evidence:
     agreement: Mapping[Cell, tuple[float, ...]] = field(default_factory=dict)
     """Sign agreement of unit error signals (0 to 1), one value a measurement, over all runs of the cell."""
     searches: Mapping[Cell, tuple[Trial, ...]] = field(default_factory=dict)
+    borrowed: Mapping[Cell, Cell] = field(default_factory=dict)
+    """Cells that were not tuned, and the cells whose tuned settings they were run with."""
 
 
 def published_evidence() -> Evidence:

@@ -12,7 +12,7 @@ from functools import cache
 from importlib import resources
 from types import MappingProxyType
 
-from mdfa_core.paper.published import Cell, Split
+from mdfa_core.paper.published import CELLS, Cell, Split
 from mdfa_core.paper.statistics import Scores
 
 
@@ -22,10 +22,14 @@ class Reproduced:
 
     Attributes:
         data: the data set they were measured on, and the size of its images where that is chosen.
+        profile: what the runs were made as: `full` for a cell that was tuned, else `quick`.
+        tuned_for: the cell whose search chose the settings; another one where this cell was not tuned.
         scores: accuracies by split, in percent.
     """
 
     data: str
+    profile: str
+    tuned_for: Cell
     scores: Mapping[Split, Scores]
 
 
@@ -47,4 +51,9 @@ def _read(entry: Mapping[str, Mapping[str, float] | str]) -> Reproduced:
         tasks = entry.get(split)
         if isinstance(tasks, Mapping):
             scores[split] = Scores.of({int(task): accuracy for task, accuracy in tasks.items()})
-    return Reproduced(data=str(entry["data"]), scores=MappingProxyType(scores))
+    return Reproduced(
+        data=str(entry["data"]),
+        profile=str(entry["profile"]),
+        tuned_for=CELLS[str(entry["tuned for"])],
+        scores=MappingProxyType(scores),
+    )

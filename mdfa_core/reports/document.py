@@ -50,6 +50,8 @@ class Section:
     differences: pd.DataFrame
     run: int
     """Cells that were run."""
+    borrowed: int
+    """Those of them that were not tuned, but run with the settings of another cell."""
     cells: int
     mean_difference: float | None
     """Of all figures, here − paper, in points; None: none was run."""
@@ -73,12 +75,17 @@ class Report:
     """The checks behind the claims, each counted once however many claims rest on it."""
     printed_checks: Mapping[Outcome, int]
     """The same checks on the paper's own figures."""
+    untuned: int
+    """Claims that were decided by cells that were not tuned."""
+    untuned_checks: int
+    """Checks that rest on such a cell."""
     searches: pd.DataFrame
     studies: tuple[tuple[Cell, Study, pd.DataFrame], ...]
     settings: pd.DataFrame
     provenance: pd.DataFrame
     checksums: pd.DataFrame
     run: int
+    borrowed: int
     cells: int
 
 
@@ -96,12 +103,15 @@ def report(found: Sequence[Result]) -> Report:
         tally={outcome: sum(one.here.outcome is outcome for one in judged) for outcome in Outcome},
         checks=_checks(one.here for one in judged if one.same_as is None),
         printed_checks=_checks(one.published for one in judged if one.same_as is None),
+        untuned=sum(one.here.untuned for one in judged),
+        untuned_checks=sum(finding.untuned for one in judged if one.same_as is None for finding in one.here.findings),
         searches=_searches(found),
         studies=studies,
         settings=_settings(found),
         provenance=_provenance(found),
         checksums=_checksums(found),
         run=sum(section.run for section in sections),
+        borrowed=sum(section.borrowed for section in sections),
         cells=sum(section.cells for section in sections),
     )
 
@@ -186,6 +196,7 @@ def _section(found: Sequence[Result], table: PaperTable) -> Section:
         beside=tables.beside(found, table.number),
         differences=tables.differences(found, table.number),
         run=sum(bool(result.records) for result in rows),
+        borrowed=sum(bool(result.records) and result.borrowed is not None for result in rows),
         cells=len(rows),
         mean_difference=fmean(differences) if differences else None,
         mean_distance=fmean(map(abs, differences)) if differences else None,
@@ -239,6 +250,7 @@ def _largest(found: Sequence[Result]) -> pd.DataFrame:
                 "paper": str(result.cell.published[split]),
                 "here": str(result.scores(split)),
                 "difference": f"{row['difference']:+.1f}",
+                "tuned for": tables.tuned_for(result),
             }
         )
     return pd.DataFrame(rows)
@@ -293,7 +305,7 @@ def _settings(found: Sequence[Result]) -> pd.DataFrame:
                 "best fit": _words(result.fit_settings),
                 "network": result.records[0].experiment.network if result.records else "",
                 "epochs": str(result.records[0].experiment.epochs) if result.records else "",
-                "tuned for": "itself" if result.tuned_for == result.cell else getattr(result.tuned_for, "name", ""),
+                "tuned for": tables.tuned_for(result),
             }
             for result in found
             if result.profile is not None

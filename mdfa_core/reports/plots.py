@@ -30,7 +30,7 @@ _Rows = list[tuple[float, float, float]]
 
 
 def accuracies(found: Iterable[Result], network: str, split: Split) -> hv.Overlay:
-    """Mean ± sample standard deviation of every cell, the paper's beside ours.
+    """Mean ± sample standard deviation of every cell, the paper's beside ours; a star marks cells that were not tuned.
 
     Args:
         found: results of one table.
@@ -46,7 +46,7 @@ def accuracies(found: Iterable[Result], network: str, split: Split) -> hv.Overla
         paper.append((x - _APART, figure.mean, figure.std))
         if scores is not None:
             here.append((x + _APART, scores.mean, scores.std or 0.0))
-        ticks.append((x, _tick(result.cell)))
+        ticks.append((x, _tick(result.cell) + " *" * (result.borrowed is not None)))
     marks = hv.Overlay(
         [
             part
@@ -60,7 +60,7 @@ def accuracies(found: Iterable[Result], network: str, split: Split) -> hv.Overla
         xrotation=50,
         xlim=(-0.6, len(chosen) - 0.4),
         ylim=(0, 104),
-        xlabel="",
+        xlabel="* not tuned: run with the settings of another cell" if any(r.borrowed for r in chosen) else "",
         ylabel=f"{word(split)} accuracy, %",
         legend_position="bottom_left",
         show_grid=True,

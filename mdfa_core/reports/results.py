@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -95,7 +95,12 @@ class Result:
     tuned_for: Cell | None = None
     """The cell whose search chose the settings."""
     study: Study | None = None
-    """This cell's own search on the same data and net, if the store has one."""
+    """The search on the same data and net that chose the settings, if they are the cell's own and the store has it."""
+
+    @property
+    def borrowed(self) -> Cell | None:
+        """The cell whose settings the runs were made with, where that is another one: this one was not tuned."""
+        return None if self.tuned_for == self.cell else self.tuned_for
 
     def scores(self, split: Split) -> Scores | None:
         """Accuracies in percent: the highest on training, by the paper's rules on held-out images; None: not run.
@@ -136,7 +141,7 @@ def _scores(records: Iterable[Record], accuracy: Callable[[Record], float | None
     return Scores.of(tasks) if tasks else None
 
 
-def results(store: Store, *profiles: str) -> tuple[Result, ...]:
+def results(store: Store, *profiles: str, whole: bool = False) -> tuple[Result, ...]:
     """All cells of the paper in its order, each with the runs that the store's notes name for it.
 
     Args:
@@ -144,6 +149,7 @@ def results(store: Store, *profiles: str) -> tuple[Result, ...]:
         profiles: whose cells; the first that has a cell gives it. One that was changed is named with its changes, as
             `quick@epochs=20`; the plain name stands for the unchanged profile and, where that lacks a cell, for its
             changed ones. May be left out where the store has cells of one only.
+        whole: only cells as their profile describes them: nothing was changed, and the store has the run of every task.
 
     Raises:
         InvalidValue: the store has cells of several profiles, and none is named.
@@ -155,32 +161,35 @@ def results(store: Store, *profiles: str) -> tuple[Result, ...]:
         notes.setdefault(_profile(name, cell), {})[cell] = note
     if not profiles and len(notes) > 1:
         raise InvalidValue(f"the store {store.path} has cells of {', '.join(notes)}: name the profiles to report on")
-    chosen = [one for profile in profiles or notes for one in _variants(profile, notes)]
+    chosen = [one for profile in profiles or notes for one in _variants(profile, notes) if not whole or one in PROFILES]
     studies = _studies(store)
     found = []
     for cell in CELLS.values():
-        of = next((one for one in chosen if cell in notes[one]), None)
-        if of is None:
-            found.append(Result(cell=cell))
-            continue
-        note = notes[of][cell]
-        runs, fitted = (
-            [record for key in keys if (record := store.named(key)) is not None]
-            for keys in (note["keys"], (note.get("fit") or {"keys": ()})["keys"])
-        )
-        found.append(
-            Result(
-                cell=cell,
-                records=tuple(sorted(runs, key=lambda record: record.experiment.task)),
-                fitted=tuple(sorted(fitted, key=lambda record: record.experiment.task)),
-                profile=of,
-                settings=dict(note["settings"]),
-                fit_settings=dict((note.get("fit") or {"settings": {}})["settings"]),
-                tuned_for=CELLS[note["tuned for"]],
-                study=next((one for one in studies.get(cell, ()) if runs and one.like(runs[0])), None),
-            )
-        )
+        of_cell = (_result(store, cell, one, notes[one][cell], studies) for one in chosen if cell in notes[one])
+        kept = (one for one in of_cell if not whole or len(one.records) == PROFILES[one.profile or ""].tasks)
+        found.append(next(kept, Result(cell=cell)))
     return tuple(found)
+
+
+def _result(
+    store: Store, cell: Cell, profile: str, note: Mapping[str, Any], studies: Mapping[Cell, Sequence[Study]]
+) -> Result:
+    runs, fitted = (
+        [record for key in keys if (record := store.named(key)) is not None]
+        for keys in (note["keys"], (note.get("fit") or {"keys": ()})["keys"])
+    )
+    source = CELLS[note["tuned for"]]
+    own = studies.get(cell, ()) if source == cell else ()
+    return Result(
+        cell=cell,
+        records=tuple(sorted(runs, key=lambda record: record.experiment.task)),
+        fitted=tuple(sorted(fitted, key=lambda record: record.experiment.task)),
+        profile=profile,
+        settings=dict(note["settings"]),
+        fit_settings=dict((note.get("fit") or {"settings": {}})["settings"]),
+        tuned_for=source,
+        study=next((one for one in own if runs and one.like(runs[0])), None),
+    )
 
 
 def _variants(profile: str, known: Iterable[str]) -> list[str]:
@@ -219,7 +228,7 @@ def compared(found: Iterable[Result]) -> list[list[Result]]:
 
 def evidence(found: Iterable[Result]) -> Evidence:
     """What claims are judged on, from these results."""
-    scores, curves, agreement, searches = {}, {}, {}, {}
+    scores, curves, agreement, searches, borrowed = {}, {}, {}, {}, {}
     for result in found:
         cell = result.cell
         for split in cell.splits:
@@ -232,7 +241,9 @@ def evidence(found: Iterable[Result]) -> Evidence:
             agreement[cell] = units
         if result.study is not None:
             searches[cell] = result.study.outcomes
-    return Evidence(scores=scores, curves=curves, agreement=agreement, searches=searches)
+        if result.borrowed is not None:
+            borrowed[cell] = result.borrowed
+    return Evidence(scores=scores, curves=curves, agreement=agreement, searches=searches, borrowed=borrowed)
 
 
 def elsewhere(found: Iterable[Result]) -> dict[int, str]:

@@ -24,7 +24,7 @@ def figures(found: Iterable[Result]) -> pd.DataFrame:
     """One row a published figure: the cell, the split, mean and spread in the paper and here (percent), unrounded.
 
     Columns: table, network, activation, classes, method, split, paper_mean, paper_std, mean, std, tasks, difference
-    (points), diverged, profile, data. What was not run is empty.
+    (points), diverged, profile, tuned_for (the cell whose search chose the settings), data. What was not run is empty.
     """
     rows = []
     for result in found:
@@ -47,6 +47,7 @@ def figures(found: Iterable[Result]) -> pd.DataFrame:
                     "difference": result.difference(split),
                     "diverged": sum(record.diverged_at is not None for record in result.records),
                     "profile": result.profile,
+                    "tuned_for": None if result.tuned_for is None else result.tuned_for.name,
                     "data": result.data,
                 }
             )
@@ -57,7 +58,8 @@ def figures(found: Iterable[Result]) -> pd.DataFrame:
 def beside(found: Iterable[Result], number: int) -> pd.DataFrame:
     """Table `number` of the paper in words: one row a cell, each accuracy in the paper, here, and their difference.
 
-    A ± is a sample standard deviation over tasks; fewer than five tasks, and tasks that diverged, are said.
+    A ± is a sample standard deviation over tasks; fewer than five tasks, tasks that diverged, the profile, and whose
+    settings a cell was run with are said.
     """
     table = TABLES[number]
     rows = []
@@ -71,6 +73,8 @@ def beside(found: Iterable[Result], number: int) -> pd.DataFrame:
             difference = result.difference(split)
             row[f"{name}, difference"] = "" if difference is None else f"{difference:+.1f}"
         row["tasks"] = _tasks(result)
+        row["profile"] = result.profile or ""
+        row["tuned for"] = tuned_for(result)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -79,7 +83,7 @@ def differences(found: Sequence[Result], number: int) -> pd.DataFrame:
     """Differences between methods in table `number`, paired by task, in points; only what was run on common tasks.
 
     Each mean stands with its 95 % bootstrap interval, Student's t interval, the number of tasks in which the first
-    method is ahead, and the difference of the paper's means.
+    method is ahead, the difference of the paper's means, and which of the two methods was not tuned for it.
     """
     rows = []
     for group in compared(of_table(found, number)):
@@ -106,6 +110,7 @@ def _difference(a: Result, b: Result, split: Split) -> dict[str, str] | None:
         "bootstrap": _signed(contrast.bootstrap),
         "Student": _signed(contrast.student),
         "ahead in": f"{contrast.positive} of {len(contrast.tasks)}",
+        "not tuned": ", ".join(title(result.cell) for result in (a, b) if result.borrowed is not None),
     }
 
 
@@ -124,6 +129,13 @@ def _tasks(result: Result) -> str:
         return ""
     diverged = sum(record.diverged_at is not None for record in result.records)
     return f"{len(result.records)}" + (f", {diverged} diverged" if diverged else "")
+
+
+def tuned_for(result: Result) -> str:
+    """The cell whose search chose a result's settings: `itself`, or the name of another; empty where there is none."""
+    if result.tuned_for is None:
+        return ""
+    return "itself" if result.borrowed is None else result.borrowed.name
 
 
 def _signed(interval: Interval | None) -> str:

@@ -17,7 +17,8 @@ from mdfa_core import Experiment
 from mdfa_core.errors import UnknownName
 from mdfa_core.paper.published import CELLS, TABLES, Cell
 from mdfa_core.paper.recipes import tuned
-from mdfa_core.paper.reproduced import reproduced
+from mdfa_core.paper.reproduced import Reproduced, reproduced
+from mdfa_core.paper.statistics import Scores
 
 RUN = next(cell for cell in CELLS.values() if reproduced(cell) and tuned(cell).source == cell)
 FIRST_OF_TABLE_2 = CELLS["table-2/fc/tanh/bp/2"]
@@ -71,6 +72,7 @@ def test_what_is_said_of_a_cell_is_what_is_known() -> None:
         assert f"{RUN.published[split]} %" in said.claim
         assert f"{here.scores[split]} %" in said.claim
     assert "the settings tuned for it" in said.look
+    assert f"with settings tuned for it (profile {here.profile})" in said.claim
     other = next(cell for cell in CELLS.values() if reproduced(cell) is None and tuned(cell).source != cell)
     said = paper.preset(other.name)
     assert "has not run this cell" in said.claim
@@ -78,6 +80,28 @@ def test_what_is_said_of_a_cell_is_what_is_known() -> None:
     assert paper.preset("relu") is PRESETS["relu"]
     with pytest.raises(UnknownName, match="unknown preset 'nothing'"):
         paper.preset("nothing")
+
+
+def test_a_cell_that_was_not_tuned_is_marked_and_says_whose_settings_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    lent = Reproduced(
+        data="imagefolder at 64×64 pixels",
+        profile="quick",
+        tuned_for=RUN,
+        scores={split: Scores.of({0: 50.0, 1: 60.0}) for split in FIRST_OF_TABLE_2.splits},
+    )
+    monkeypatch.setattr(paper, "reproduced", lambda cell: lent if cell == FIRST_OF_TABLE_2 else reproduced(cell))
+    name, legend = paper.preset(RUN.name).title, f"{paper.UNTUNED} This cell was not tuned"
+    row = re.findall(r'data-pick="cell:([^"]+)">(.*?)</tr>', paper.draw(2, ""), re.DOTALL)
+    marked = [picked for picked, shown in row if paper.UNTUNED in text(shown)]
+    assert marked == [FIRST_OF_TABLE_2.name]
+    shown = dict(row)[FIRST_OF_TABLE_2.name]
+    assert shown.count(paper.UNTUNED) == 2
+    assert f"over 2 tasks, with settings tuned for {name} and not for it (profile quick)" in shown
+    assert f"with settings tuned for {name} and not for it (profile quick)" in paper.preset(FIRST_OF_TABLE_2.name).claim
+    pane = paper.PaperPane(lambda _word: None)
+    assert legend not in pane._caption.object
+    pane.show(FIRST_OF_TABLE_2.name)
+    assert legend in pane._caption.object
 
 
 def test_picking_a_cell_loads_its_run_though_its_data_is_not_here(page: Page, wait_until: Callable[..., None]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -43,6 +44,62 @@ def outcome(check: Check, evidence: Evidence) -> Outcome:
 )
 def test_above(ours: Sequence[float], expected: Outcome) -> None:
     assert outcome(criteria.above(MDFA, BP, "train"), scored({MDFA: ours, BP: [60] * 5})) is expected
+
+
+def test_a_finding_names_the_cells_that_were_not_tuned() -> None:
+    """Whatever the check: its outcome stays, and behind its numbers stands whose settings were used."""
+    first, second, third = BY_CLASSES
+    curve = Curve(train=(60.0,) * 8, validation=(60.0,) * 8)
+    every = [*BY_CLASSES, *BP_BY_CLASSES]
+    scores = {(c, s): Scores.of(dict.fromkeys(range(5), 60.0)) for c in every for s in c.splits}
+    plain = Evidence(
+        scores=scores,
+        curves={c: dict.fromkeys(range(5), curve) for c in every},
+        agreement={c: (1.0,) for c in every},
+    )
+    lent = replace(plain, borrowed={second: first, third: first})
+    for check, names in (
+        (criteria.above(second, BP_BY_CLASSES[1], "train"), second.name),
+        (criteria.above(BP_BY_CLASSES[1], second, "train"), second.name),
+        (criteria.matches(second, BP_BY_CLASSES[1], "train"), second.name),
+        (criteria.no_training_error(second), second.name),
+        (criteria.learns(second), second.name),
+        (criteria.decent(second), second.name),
+        (criteria.falls(BY_CLASSES, "test"), f"{second.name}, {third.name}"),
+        (criteria.falls_more(BY_CLASSES, BP_BY_CLASSES, "test"), third.name),
+        (criteria.falls_more(BP_BY_CLASSES, BY_CLASSES, "test"), third.name),
+        (criteria.signs_agree(BY_CLASSES), f"{second.name}, {third.name}"),
+        (criteria.signs_disagree(BY_CLASSES), f"{second.name}, {third.name}"),
+        (criteria.starts_fast(second), second.name),
+        (criteria.converges_later(second, BP_BY_CLASSES[1]), second.name),
+        (criteria.converges_later(BP_BY_CLASSES[1], second), second.name),
+    ):
+        before, after = check(plain), check(lent)
+        assert (before.outcome, before.untuned, after.untuned) == (after.outcome, False, True)
+        assert after.numbers == f"{before.numbers}; not tuned: {names} with the settings of {first.name}"
+    assert not criteria.learns(first)(lent).untuned
+    verdict = combine([criteria.learns(cell)(lent) for cell in BY_CLASSES])
+    assert verdict.tally == "3 supported, 2 of them untuned"
+
+
+@pytest.mark.parametrize(
+    ("tuned", "untuned", "decided"),
+    [
+        ((YES,), (YES,), True),  # all have to hold
+        ((), (YES,), True),
+        ((YES,), (NO,), True),  # only what was not tuned fails
+        ((NO,), (NO,), False),
+        ((NO,), (YES,), False),
+        ((OPEN,), (NO,), True),
+        ((OPEN,), (YES,), False),
+        ((YES,), (), False),
+    ],
+)
+def test_a_verdict_says_whether_cells_that_were_not_tuned_decide_it(
+    tuned: Sequence[Outcome], untuned: Sequence[Outcome], decided: bool
+) -> None:
+    findings = [finding(value) for value in tuned] + [replace(finding(value), untuned=True) for value in untuned]
+    assert combine(findings).untuned is decided
 
 
 def test_above_is_paired() -> None:
@@ -196,6 +253,19 @@ def test_a_search_of_one_kind_decides_nothing() -> None:
     check = criteria.best_with(MDFA, "forward_init", "zeros")
     assert outcome(check, searched((ZEROS, 5, 60.0))) is OPEN
     assert outcome(check, Evidence()) is OPEN
+
+
+def test_what_is_the_same_but_for_binary_fractions_is_the_same() -> None:
+    """A mean over tasks and the same decimal written down differ in their last bits; no verdict hangs on these."""
+    same, less = 80.0, math.nextafter(80.0, 0)
+    finding = criteria.best_with(MDFA, "forward_init", "zeros")(searched((ZEROS, 5, less), (NORMAL, 5, same)))
+    assert finding.outcome is YES
+    assert "difference +0.0" in finding.numbers
+    ours, theirs = {MDFA: [same] * 5, BP: [less] * 5}, {MDFA: [less] * 5, BP: [same] * 5}
+    assert outcome(criteria.above(MDFA, BP, "train"), scored(ours)) is NO
+    assert outcome(criteria.matches(MDFA, BP, "train"), scored(theirs)) is YES
+    rising = dict(zip(BY_CLASSES, ([less] * 5, [same] * 5, [60] * 5), strict=True))
+    assert outcome(criteria.falls(BY_CLASSES, "train"), scored(rising)) is YES
 
 
 def test_sensitivity_is_compared_where_no_candidate_is_dropped() -> None:

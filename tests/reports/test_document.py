@@ -127,6 +127,31 @@ def test_claims_on_the_same_checks_are_told_once(found: tuple[Result, ...]) -> N
     assert by_name["relu-fails"].same_as is None
 
 
+def test_checks_on_cells_that_were_not_tuned_are_told(found: tuple[Result, ...]) -> None:
+    cell, source = CELLS["table-1/fc/tanh/mdfa/2"], CELLS["table-1/fc/relu/mdfa/2"]
+    lent = [replace(result, tuned_for=source) if result.cell == cell else result for result in found]
+    told = report(lent)
+    assert (report(found).borrowed, report(found).untuned_checks) == (0, 0)
+    assert (told.borrowed, [section.borrowed for section in told.sections]) == (1, [1, 0, 0, 0, 0, 0])
+    by_name = {one.name: one.here for one in told.claims}
+    note = f"; not tuned: {cell.name} with the settings of {source.name}"
+    assert ", 1 of them untuned" in by_name["binary-zero-error"].tally
+    for form in (reports.markdown(lent), " ".join(re.sub("<[^>]+>", "", reports.html(lent)).split())):
+        assert form.count(note) == told.untuned_checks > 0
+        assert (
+            f"{told.untuned_checks} of the checks rest on cells that were not tuned, and {told.untuned} of the" in form
+        )
+        assert (
+            form.count(", decided by cells that were not tuned")
+            == told.untuned
+            == sum(v.untuned for v in by_name.values())
+        )
+        assert "names another cell for 1 of the 36 cells" in form
+        assert "24 of 24 cells were run on cifar100, 1 of them not tuned." in form
+    for form in (reports.markdown(found), reports.html(found)):
+        assert "not tuned" not in form.partition("Table 1: ")[0]
+
+
 def test_a_report_on_nothing(store: Store) -> None:
     found = results(store)
     page, text = reports.html(found), reports.markdown(found)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import holoviews as hv
 import pytest
 
@@ -18,6 +20,15 @@ def test_accuracies_beside_the_papers(found: tuple[Result, ...]) -> None:
     assert list(here["accuracy"]) == [result.scores("test").mean for result in shown]  # type: ignore[union-attr]
     spread = [part for part in plot if isinstance(part, hv.ErrorBars)][1]
     assert list(spread["spread"]) == [result.scores("test").std for result in shown]  # type: ignore[union-attr]
+
+
+def test_cells_that_were_not_tuned_have_a_star(found: tuple[Result, ...]) -> None:
+    rows = of_table(found, 1)
+    lent = [replace(rows[0], tuned_for=rows[1].cell), *rows[1:]]
+    for given, stars in ((rows, 0), (lent, 1)):
+        options = plots.accuracies(given, "fc", "test").opts.get("plot").kwargs
+        assert sum(label.endswith(" *") for _, label in options["xticks"]) == stars
+        assert ("not tuned" in options["xlabel"]) == bool(stars)
 
 
 def test_cells_that_were_not_run_show_the_paper_alone(found: tuple[Result, ...]) -> None:

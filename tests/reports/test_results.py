@@ -106,6 +106,30 @@ def test_a_search_counts_only_for_the_same_data_and_net(store: Store) -> None:
     assert trials[0].settings["method"] == "mdfa"  # from the base
 
 
+def test_settings_of_another_cell_are_told_and_its_own_search_did_not_choose_them(store: Store) -> None:
+    other = CELLS["table-1/fc/relu/mdfa/2"]
+    fill(store, [CELL])
+    for source, borrowed in ((CELL, None), (other, other)):
+        note = store.look("cell", f"quick/{CELL.name}") | {"tuned for": source.name}
+        store.put("cell", f"quick/{CELL.name}", note)
+        result = only(results(store))
+        assert (result.tuned_for, result.borrowed) == (source, borrowed)
+        assert (result.study is None) == (borrowed is not None)
+        assert evidence([result]).borrowed == ({} if borrowed is None else {CELL: other})
+
+
+def test_whole_cells_are_unchanged_and_have_every_task(store: Store) -> None:
+    fill(store, [CELL], tasks=4)
+    assert len(only(results(store, "quick")).records) == 4
+    assert only(results(store, "quick", whole=True)) == Result(cell=CELL)
+    records = [record_of(CELL, task, 0.9, 0.8, checksum=f"{task}") for task in range(5)]
+    store.add(records)
+    store.put("cell", f"quick/{CELL.name}@epochs=8", note_of(CELL, records))
+    assert only(results(store, "quick", whole=True)) == Result(cell=CELL)
+    store.put("cell", f"quick/{CELL.name}", note_of(CELL, records))
+    assert len(only(results(store, "quick", whole=True)).records) == 5
+
+
 def test_evidence_has_scores_curves_and_signs(found: tuple[Result, ...]) -> None:
     known = evidence(found)
     assert len(known.scores) == 2 * (24 + 12)

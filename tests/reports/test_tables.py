@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -44,10 +45,27 @@ def test_a_table_has_the_papers_figures_beside_ours(number: int, found: tuple[Re
         if number in (1, 6):
             ours, paper = (float(str(row[f"{split}, {who}"]).partition(" ")[0]) for who in ("here", "paper"))
             assert float(row[f"{split}, difference"]) == pytest.approx(ours - paper, abs=0.1001)
-            assert row["tasks"] == "5"
+            assert (row["tasks"], row["profile"], row["tuned for"]) == ("5", "quick", "itself")
         else:
+            assert (row["tasks"], row["profile"], row["tuned for"]) == ("", "", "")
             assert (row["training, here"], row[f"{split}, here"]) == ("not run", "not run")
             assert row["training, difference"] == ""
+
+
+def test_what_was_not_tuned_is_told_in_every_form(found: tuple[Result, ...]) -> None:
+    source, cell = CELLS["table-1/fc/relu/mdfa/2"], CELLS["table-1/fc/tanh/mdfa/2"]
+    lent = [replace(result, tuned_for=source) if result.cell == cell else result for result in found]
+    frame = tables.figures(lent)
+    assert set(frame[frame["tuned_for"] == source.name]["activation"]) == {"relu", "tanh"}
+    beside = tables.beside(lent, 1)
+    assert list(beside["tuned for"]).count("itself") == 23
+    for form in tables.FORMS.values():
+        assert form(beside).count(source.name) == 1
+    pairs = tables.differences(lent, 1)
+    said = pairs[pairs["not tuned"] != ""]
+    assert set(said["Activation"]) == {"tanh"}
+    assert set(said["not tuned"]) == {"mDFA"}
+    assert len(said) == 3 * 2  # against BP, DFA and FA
 
 
 def test_differences_are_shown_where_both_methods_were_run(found: tuple[Result, ...]) -> None:
