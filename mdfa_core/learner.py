@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mdfa_core import kernels, losses, probes
+from mdfa_core import kernels, losses, probes, side_by_side
 from mdfa_core.errors import GeometryError, InvalidValue
 from mdfa_core.methods import Method
 from mdfa_core.networks import Network, Parameters, Trace
@@ -74,8 +74,9 @@ class Learner:
     """A stack of R nets of one shape that learn by one method; it knows neither data nor schedule.
 
     On a CPU a replica gets the very bits it gets alone. Small stacks are advanced in common calls if a trial
-    of the first batch on copies shows no difference in any bit; all others one replica after the other, which costs
-    large nets nothing. Other devices always advance the whole stack at once.
+    of the first batch on copies shows no difference in any bit. In all others replicas take turns: several at a time, a
+    thread each, if a trial shows the same bits, else one after the other. Other devices always advance the whole stack
+    at once.
 
     Args:
         network: the shape.
@@ -125,6 +126,7 @@ class Learner:
         self.descent = Descent(optimizer, (*parameters.tensors(), *learned), rates, penalties)
         self._floors = [floor if method.constraint.covers(n) else None for n in range(len(network.layers))]
         self._together: dict[tuple[int, ...], bool] = {}
+        self._side_by_side: dict[tuple[int, ...], bool] = {}
         method.constraint.project_(parameters, floor)
 
     @property
@@ -171,11 +173,15 @@ class Learner:
             return batch
         moment = Moment(labels_RN, self.descent.step, self.seeds)
         self.descent.step += 1
-        parts = []
-        for r in range(self.replicas):
-            parts.append(self._observed_alone(r, inputs, moment))
-            self._learned_alone(r, *parts[-1])
-        return Batch(parts)
+
+        def turn(r: int) -> tuple[Trace, Signals]:
+            part = self._observed_alone(r, inputs, moment)
+            self._learned_alone(r, *part)
+            return part
+
+        if self.side_by_side(inputs, labels_RN):
+            return Batch(side_by_side.each(turn, self.replicas))
+        return Batch([turn(r) for r in range(self.replicas)])
 
     def score(self, batch: Batch, labels_RN: Tensor) -> Score:
         """Loss and right predictions of a batch."""
@@ -217,6 +223,22 @@ class Learner:
             self._together[kind] = small and self._aligned(inputs) and self._same_bits(kind, inputs, labels_RN)
         return self._together[kind]
 
+    def side_by_side(self, inputs: Tensor, labels_RN: Tensor) -> bool:
+        """Whether replicas that take turns in batches of this shape and memory order do so several at a time."""
+        threads = side_by_side.threads()
+        if threads == 1 or self.replicas == 1 or not kernels.in_turn(inputs.device):
+            return False
+        kind = (threads, *inputs.shape, *inputs.stride(), *labels_RN.shape)
+        if kind not in self._side_by_side:
+            batch = kernels.replica(inputs, 0), labels_RN[:1]
+
+            def trial(_: int) -> list[Tensor]:
+                return self._copy(self.parameters.replica(0))._outcome(*batch)
+
+            (alone,) = side_by_side.each(trial, 1)
+            self._side_by_side[kind] = all(map(torch.equal, alone, trial(0)))
+        return self._side_by_side[kind]
+
     def _aligned(self, inputs: Tensor) -> bool:
         """Whether every replica's part of all that a step makes starts where an allocation may start.
 
@@ -229,27 +251,34 @@ class Learner:
     def _same_bits(self, kind: tuple[int, ...], inputs: Tensor, labels_RN: Tensor) -> bool:
         """Whether a step in common calls gives every replica the bits of its own step: tried on copies."""
         results = []
-        learns = self.method.transport.learns_feedback
         for together in (True, False):
-            trial = Learner(
-                self.network,
-                self.method,
-                self.descent.optimizer,
-                self.parameters.clone(),
-                [kernels.stack(list(b)) for b in self.feedback] if learns else self.feedback,
-                learning_rates=self.descent.rates,
-                l2=self.descent.l2,
-                floor=self.floor,
-                seeds=self.seeds,
-            )
+            trial = self._copy(self.parameters)
             trial._together[kind] = together
-            batch = trial.step(inputs, labels_RN)
-            score = trial.score(batch, labels_RN)
-            results.append(
-                [*batch.signals.deltas, *trial.parameters.tensors(), *trial.feedback, score.loss, score.correct]
-                + [slot for slots in trial.descent.slots for slot in slots]
-            )
-        return all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+            results.append(trial._outcome(inputs, labels_RN))
+        return all(map(torch.equal, *results))
+
+    def _copy(self, parameters: Parameters) -> Learner:
+        """A learner with a copy of all parameters, or of the first replica's; it remembers nothing of earlier steps."""
+        first = slice(parameters.weights[0].shape[0])
+        learns = self.method.transport.learns_feedback
+        return Learner(
+            self.network,
+            self.method,
+            self.descent.optimizer,
+            parameters.clone(),
+            [kernels.stack(list(b[first])) if learns else b[first] for b in self.feedback],
+            learning_rates=self.descent.rates[first],
+            l2=self.descent.l2[first],
+            floor=self.floor,
+            seeds=self.seeds[first],
+        )
+
+    def _outcome(self, inputs: Tensor, labels_RN: Tensor) -> list[Tensor]:
+        """Everything that one step makes or changes."""
+        batch = self.step(inputs, labels_RN)
+        score = self.score(batch, labels_RN)
+        slots = [slot for slots in self.descent.slots for slot in slots]
+        return [*batch.signals.deltas, *self.parameters.tensors(), *self.feedback, score.loss, score.correct, *slots]
 
     def _observed_alone(self, r: int, inputs: Tensor, moment: Moment) -> tuple[Trace, Signals]:
         return self._observed(
