@@ -23,7 +23,7 @@ from app.messages import Answer, Facts, Position, Refused, State, Status, Update
 from app.pace import SPEEDS, Pace, Share, Speed, Threads
 from app.rules import Rule
 from app.sharing import MEMORY, PLACES, Memory, Places, Ticket
-from mdfa_core import DATASETS, Every, Experiment, MdfaError, Run
+from mdfa_core import DATASETS, Every, Experiment, MdfaError, Run, side_by_side
 from mdfa_core.data import TaskCache
 from mdfa_core.data.places import find_place
 from mdfa_core.errors import InvalidValue
@@ -424,8 +424,7 @@ class Trainer:
             measuring = self._probe_share.due() or (wish is not None and wish <= _SINGLE)
             if measuring and not behind:
                 target = low + 1  # the price of a measurement is that of one mini-batch
-            for net in going:
-                self._advance(number, net, target, measuring=measuring)
+            self._advance_all(number, going, target, measuring=measuring, threads=threads)
             took = time.monotonic() - begun
             if measuring:
                 self._probe_share.took(took if speed.steps_per_second is None else took / _SPARE)
@@ -463,6 +462,18 @@ class Trainer:
         if wish is not None:
             return 1 if wish <= _SINGLE else max(1, min(self._round, wish // _SINGLE))
         return self._round if speed.steps_per_second is None else speed.round
+
+    def _advance_all(self, number: int, nets: Sequence[_Net], target: int, *, measuring: bool, threads: int) -> None:
+        """Train nets up to a mini-batch: large ones side by side, where there is a thread for each of two."""
+
+        def advance(place: int) -> None:
+            self._advance(number, nets[place], target, measuring=measuring)
+
+        if threads > 1 and len(nets) > 1:
+            side_by_side.each(advance, len(nets))
+        else:
+            for place in range(len(nets)):
+                advance(place)
 
     def _advance(self, number: int, net: _Net, target: int, *, measuring: bool) -> None:
         """Train one net up to a mini-batch and hand over what happens."""
