@@ -20,11 +20,7 @@ from mdfa_core import Experiment, Run
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
-pytestmark = [
-    pytest.mark.browser,
-    # The browser may still speak of a chart that a tab has just put away; Bokeh then warns, and knows it all the same.
-    pytest.mark.filterwarnings("default:reference already known"),
-]
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
