@@ -26,6 +26,7 @@ from app.pace import SPEEDS
 from app.paper import PaperPane, known, preset
 from app.presence import Presence
 from app.presets import PRESETS
+from app.refusals import log_shortly
 from app.rules import Rule, rules
 from app.scoreboard import Lane
 from app.screens import Screen, Served
@@ -628,6 +629,7 @@ class _Template(pn.Template):
 
 def build() -> pn.Template:
     """The page for the visitor whose session this is."""
+    log_shortly()
     given = pn.state.session_args or {}
     pairs = [(key, values[0].decode("utf-8", "replace")) for key, values in given.items() if values]
     document = pn.state.curdoc

@@ -1,8 +1,11 @@
-"""`panel serve app/` as a user starts it, and a network that fails."""
+"""`panel serve app/` as a user starts it, a network that fails, and a visitor who speaks Bokeh's protocol himself."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
+import re
 import socket
 import subprocess
 import sys
@@ -11,6 +14,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import requests
+from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -119,3 +126,102 @@ def served(log: Path) -> Iterator[Server]:
         if process.poll() is None:
             process.terminate()
         process.wait(30)
+
+
+class Client:
+    """A visitor without a browser, who sends what he likes."""
+
+    def __init__(self, socket_: WebSocketClientConnection) -> None:
+        self.socket = socket_
+        self._sent = 0
+        self.models: dict[str, dict[str, Any]] = {}
+        """What the page is made of, by id."""
+        self.told: list[Any] = []
+        """The contents of all that has come."""
+
+    @classmethod
+    async def come(cls, server: Server, query: str = "") -> Client:
+        """Load the page, connect, and take the document."""
+        answer = await asyncio.to_thread(requests.get, f"{server.address}?{query}", timeout=60)
+        token = re.search(r'"token":\s*"([^"]+)"', answer.text)
+        assert token is not None
+        url = f"ws://127.0.0.1:{server.port}/app/ws?{query}"
+        client = cls(await websocket_connect(url, subprotocols=["bokeh", token[1]], max_message_size=2**28))
+        await client._message()  # the server acknowledges
+        _, document = await client.ask("PULL-DOC-REQ", {})
+        client._learn(document)
+        return client
+
+    def send(self, kind: str, content: object) -> str:
+        """Send a message; returns its number."""
+        self._sent += 1
+        for part in ({"msgid": str(self._sent), "msgtype": kind}, {}, content):
+            self.socket.write_message(json.dumps(part))
+        return str(self._sent)
+
+    async def ask(self, kind: str, content: object) -> tuple[str, Any]:
+        """Send a message; returns kind and content of the answer to it."""
+        number = self.send(kind, content)
+        while True:
+            header, told = await asyncio.wait_for(self._message(), 60)
+            if header.get("reqid") == number:
+                return header["msgtype"], told
+
+    def patch(self, *events: object) -> None:
+        self.send("PATCH-DOC", {"events": list(events)})
+
+    def change(self, model: str, attribute: str, value: object) -> None:
+        self.patch({"kind": "ModelChanged", "model": {"id": model}, "attr": attribute, "new": value})
+
+    def event(self, name: str, *, model: str, **values: object) -> None:
+        entries = [["model", {"id": model}], *map(list, values.items())]
+        event = {"type": "event", "name": name, "values": {"type": "map", "entries": entries}}
+        self.patch({"kind": "MessageSent", "msg_type": "bokeh_event", "msg_data": event})
+
+    def click(self, label: str) -> None:
+        self.event("button_click", model=next(id_ for id_, model in self.models.items() if model.get("label") == label))
+
+    async def answered(self) -> None:
+        """Wait until the server has dealt with all that was sent."""
+        await self.ask("SERVER-INFO-REQ", {})
+
+    async def close(self) -> None:
+        self.socket.close()
+        await self.ends()
+
+    async def ends(self) -> None:
+        """Wait until the connection has come to its end."""
+        with contextlib.suppress(ConnectionResetError):
+            while True:
+                await asyncio.wait_for(self._message(), 60)
+        self.socket.close()
+
+    async def wait_for(self, text: str) -> None:
+        """Wait until something that comes holds this text."""
+        while True:
+            _, told = await asyncio.wait_for(self._message(), 60)
+            if text in json.dumps(told, ensure_ascii=False):
+                return
+
+    async def _message(self) -> tuple[dict[str, Any], Any]:
+        header, _, content = [json.loads(await self._frame()) for _ in range(3)]
+        for _ in range(2 * header.get("num_buffers", 0)):
+            await self._frame()
+        self.told.append(content)
+        return header, content
+
+    async def _frame(self) -> str | bytes:
+        frame = await self.socket.read_message()
+        if frame is None:
+            raise ConnectionResetError
+        return frame
+
+    def _learn(self, node: Any) -> None:
+        if isinstance(node, dict):
+            if node.get("type") == "object" and "id" in node:
+                self.models[node["id"]] = {"type": node["name"], **node.get("attributes", {})}
+            for part in node.values():
+                self._learn(part)
+        elif isinstance(node, list):
+            for part in node:
+                self._learn(part)
