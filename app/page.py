@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import html
 import logging
 import time
@@ -46,6 +48,9 @@ _BUSY = (State.RUNNING, State.QUEUED, State.PREPARING)
 OVER = (State.FINISHED, State.DIVERGED, State.FAILED)
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _log = logging.getLogger(__name__)
+
+# When Python ends it looks for cycles among all that is left, several times: seconds for the models of some pages.
+atexit.register(gc.freeze)
 
 
 class Page:
