@@ -301,11 +301,29 @@ def test_all_of_it_goes_by_keyboard(visitor: Visitor) -> None:
     visitor.shows("Filters")
 
 
+CUT = """() => {
+  const found = [], todo = [document];
+  while (todo.length) for (const part of todo.pop().querySelectorAll("*")) {
+    if (part.shadowRoot) todo.push(part.shadowRoot);
+    if (part.tagName !== "SELECT" || !part.clientWidth) continue;
+    const twin = part.cloneNode(false);  // as wide as its one choice
+    twin.append(new Option(part.selectedOptions[0].text));
+    Object.assign(twin.style, { width: "auto", position: "absolute" });
+    part.after(twin);
+    if (twin.offsetWidth > part.offsetWidth) found.push(part.selectedOptions[0].text);
+    twin.remove();
+  }
+  return found;
+}"""
+"""Choices that do not fit into their fields."""
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_is_wider_than_the_window(browser: Browser, address: str, width: int) -> None:
     context = browser.new_context(viewport={"width": width, "height": 720}, color_scheme="dark")
     try:
         visitor = Visitor(context.new_page(), address)
+        assert visitor.page.evaluate(CUT) == []
         visitor.press("▶ Start")
         visitor.shows("100 % of the unit error signals have the true sign.")
         for title in TABS.values():
