@@ -28,6 +28,12 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
+def listens(port: int) -> bool:
+    """Whether anybody takes connections there."""
+    with socket.socket() as visitor:
+        return visitor.connect_ex(("127.0.0.1", port)) == 0
+
+
 class Proxy:
     """A door to a server of this machine that can be shut, as a network that fails."""
 
@@ -65,7 +71,11 @@ class Proxy:
             if not self._open:
                 visitor.close()
                 continue
-            server = socket.create_connection(("127.0.0.1", self._to))
+            try:
+                server = socket.create_connection(("127.0.0.1", self._to))
+            except OSError:
+                visitor.close()
+                continue
             self._ends += [visitor, server]
             for a, b in ((visitor, server), (server, visitor)):
                 threading.Thread(target=self._carry, args=(a, b), daemon=True).start()

@@ -14,7 +14,7 @@ from bokeh.util.token import check_token_signature, generate_jwt_token, get_sess
 from app import presence
 from app.page import build
 from app.presence import AWAY_SECONDS, KEPT_SECONDS, Presence
-from tests.app.servers import Proxy, free_port
+from tests.app.servers import Proxy, free_port, listens
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -157,6 +157,7 @@ def proxy(trainers: Callable[[], int], wait_until: Callable[..., None]) -> Itera
         check_unused_sessions_milliseconds=100,
         websocket_origin=f"127.0.0.1:{proxy.port}",
     )
+    wait_until(lambda: listens(port), "the start of the server")
     yield proxy
     proxy.close()
     wait_until(lambda: trainers() == 0, "the end of the page's trainer")
