@@ -65,7 +65,7 @@ class Details:
             options={title: name for name, title in TABS.items()}, value="layers",
             stylesheets=[WIDGETS], css_classes=["tabs"], margin=0, label="Details",
         )  # fmt: skip
-        self._words = pn.pane.HTML("", stylesheets=[PANES], sizing_mode="stretch_width", margin=(0, 0, 4, 0))
+        self._words = pn.pane.HTML("", stylesheets=[PANES], sizing_mode="stretch_width", margin=(5, 0, 4, 0))
         self._place = pn.Column(sizing_mode="stretch_width", margin=(8, 0, 0, 0))
         self.view = pn.Column(self.choice, self._words, self._place, sizing_mode="stretch_width", margin=0)
         self.choice.param.watch(self._opened, "value")

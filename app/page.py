@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import html
 import logging
 import time
@@ -26,6 +28,7 @@ from app.pace import SPEEDS
 from app.paper import PaperPane, known, preset
 from app.presence import Presence
 from app.presets import PRESETS
+from app.refusals import log_shortly
 from app.rules import Rule, rules
 from app.scoreboard import Lane
 from app.screens import Screen, Served
@@ -45,6 +48,9 @@ _BUSY = (State.RUNNING, State.QUEUED, State.PREPARING)
 OVER = (State.FINISHED, State.DIVERGED, State.FAILED)
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _log = logging.getLogger(__name__)
+
+# When Python ends it looks for cycles among all that is left, several times: seconds for the models of some pages.
+atexit.register(gc.freeze)
 
 
 class Page:
@@ -628,6 +634,7 @@ class _Template(pn.Template):
 
 def build() -> pn.Template:
     """The page for the visitor whose session this is."""
+    log_shortly()
     given = pn.state.session_args or {}
     pairs = [(key, values[0].decode("utf-8", "replace")) for key, values in given.items() if values]
     document = pn.state.curdoc

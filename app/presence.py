@@ -39,6 +39,28 @@ class Presence(pn.custom.JSComponent):
 
     _esm = """
 const WAIT = 3000;  // between two attempts, once Bokeh's own, ever rarer ones have come to an end
+
+// A connection that is back pulls the document again. Bokeh then forgets the arrays that come beside it, cannot read it
+// without them, and sends all of it back to the server, part by part.
+function pullWell(page, connection) {
+  const { _pull_doc_json } = Object.getPrototypeOf(connection), { add_root } = Object.getPrototypeOf(page);
+  page.add_root = (root) => add_root.call(page, root, { sync: false });
+  connection._pull_doc_json = async () => {
+    const pulled = await _pull_doc_json.call(connection);
+    page.replace_with_json = (json) => {
+      page.constructor.from_json(json, undefined, pulled.buffers).destructively_move(page);
+      forgetNews(page);
+    };
+    return pulled;
+  };
+}
+
+// Bokeh holds what the server sends later for news to the server, and sends it back whole with the first event that
+// names it. Models of the server's have ids like p1234.
+function forgetNews(page) {
+  for (const model of page._new_models) if (/^p\\d+$/.test(model.id)) page._new_models.delete(model);
+}
+
 export function render({ model, view }) {
   const page = view.model.document;  // stays the same when a reconnection draws everything anew
   const say = (text) => {
@@ -47,6 +69,8 @@ export function render({ model, view }) {
   };
   if (!page.presence) {
     const presence = page.presence = { since: null, gone: false };
+    const apply = page.apply_json_patch;
+    page.apply_json_patch = (...patch) => { apply.apply(page, patch); forgetNews(page); };
     page.on_event("connection_lost", (_, event) => {
       if (presence.gone) return;
       presence.since ??= Date.now();
@@ -55,12 +79,13 @@ export function render({ model, view }) {
         say("The connection to the server was lost for too long, and the runs with it. Reload the page to begin anew.");
         return;
       }
-      say("The connection to the server is lost: trying again. Your runs wait for you there.");
+      say("The connection to the server is lost: trying again. Your runs wait there; what you press now is not heard.");
       const connection = event.connection.deref();
       if (connection) {
         connection.token = presence.model.token || connection.token;
         // What was cut off in the middle of a message would be taken for the beginning of the next one.
         connection._receiver = new connection._receiver.constructor();
+        pullWell(page, connection);
       }
       if (event.timeout == null) setTimeout(() => event.reconnect(), WAIT);
     });

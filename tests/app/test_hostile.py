@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import html
+import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tornado.websocket import WebSocketClosedError
 
 from app import link
 from app.details import TABS
@@ -19,6 +24,7 @@ from app.page import Page
 from app.rules import rules
 from app.sharing import MEMORY
 from mdfa_core import DATASETS, MdfaError
+from tests.app.servers import Client, Server, served
 
 HTML = "<img src=x onerror=alert(1)><script>alert(2)</script>\"'"
 KEYS = sorted({*link._SETTINGS, "rules", "draw", "level", "speed", "tab", "preset", "embed", "method", HTML})
@@ -155,3 +161,139 @@ def test_a_server_without_room_says_so(wait_until: Callable[..., None], monkeypa
     finally:
         page.close(None)
         assert page.trainer.join(30)
+
+
+# ------------------------------------------------------------------------------------------------ over a real websocket
+
+NAN = {"type": "number", "value": "nan"}
+SENT: list[Any] = [
+    None,
+    HTML,
+    "x" * 20_000,
+    -1,
+    0,
+    10**9,
+    10**30,
+    1.5,
+    NAN,
+    [],
+    {},
+    [["a", "b"]],
+    True,
+    "\0",
+    "fc:1000000",
+]
+EVENTS: list[Any] = [
+    5, None, {}, {"kind": "Unheard"}, {"kind": "ModelChanged", "model": {"id": "nobody"}, "attr": "value", "new": 1},
+    {"kind": "MessageSent", "msg_type": HTML, "msg_data": HTML},
+    {"kind": "MessageSent", "msg_type": "bokeh_event", "msg_data": {"type": "event", "name": HTML, "values": {}}},
+    {"kind": "TitleChanged", "title": HTML}, {"kind": "TitleChanged", "title": 5},
+    {"kind": "RootAdded", "model": {"type": "object", "name": "Div", "id": "x", "attributes": {"text": HTML}}},
+    {"kind": "RootAdded", "model": {"type": "object", "name": "os.system", "id": "y", "attributes": {"command": "id"}}},
+    {"kind": "ColumnsStreamed", "model": {"id": "nobody"}, "attr": "data", "data": {}, "rollover": -1},
+]  # fmt: skip
+MESSAGES: list[tuple[str, Any]] = [
+    ("PATCH-DOC", {}),
+    ("PATCH-DOC", 5),
+    ("PUSH-DOC", {"doc": HTML}),
+    ("PULL-DOC-REQ", 5),
+]
+FATAL: list[tuple[str | bytes, ...]] = [
+    ("{", "{}", "{}"), ("null", "{}", "{}"), (b"\0\1", b"", b""), ('{"msgid": "1", "msgtype": "<script>"}', "{}", "{}"),
+    ("x" * 21 * 2**20,),
+]  # fmt: skip
+"""What the server ends a connection for."""
+INPUTS = {
+    "CustomSelect": "value", "Spinner": "value", "TextInput": "value", "TextAreaInput": "value",
+    "RadioButtonGroup": "active", "Toggle": "active", "Button": "label", "FileDownload": "clicks",
+}  # fmt: skip
+
+
+async def attack(visitor: Client) -> None:
+    """Send everything that leaves the connection open."""
+    models = {id_: (model["type"].split(".")[-1], model) for id_, model in visitor.models.items()}
+    inputs = [id_ for id_, (kind, _) in models.items() if kind in INPUTS]
+    assert len(inputs) > 25
+    rounds: list[tuple[str, Any]] = [
+        *(("", value) for value in SENT), *(("disabled", value) for value in (HTML, True, False)), ("unheard", HTML),
+        ("options", [["100000", "100000"]]), ("", "100000"), ("options", HTML), ("labels", ["100000"]), ("", 99),
+    ]  # fmt: skip
+    for attribute, value in rounds:
+        for id_ in inputs:
+            visitor.change(id_, attribute or INPUTS[models[id_][0]], value)
+        await asyncio.sleep(0.1)  # Panel takes what comes at once together
+        await visitor.answered()
+    for id_, (kind, _) in models.items():
+        if kind == "ReactiveESM":
+            for word in (HTML, "toggle:" + HTML, "layer:99", "draw:__class__", 5, None, [], "left" * 9999):
+                visitor.event("data_event", model=id_, data=word)
+        elif kind == "ColumnDataSource":
+            visitor.change(id_, "data", {"x": HTML})
+    visitor.patch(*EVENTS)
+    for event in EVENTS:
+        visitor.patch(event)
+    for message in MESSAGES:
+        visitor.send(*message)
+    await visitor.answered()
+
+
+async def hostile_visit(server: Server) -> None:
+    other = await Client.come(server, "rules=mdfa&epochs=2000")
+    other.click("▶ Start")
+    await other.wait_for("Running")
+    before = len(other.told)
+
+    hostile = await Client.come(server)
+    await attack(hostile)
+    named = {model.get("name"): id_ for id_, model in hostile.models.items()}
+    allowed = {"seed": 0, "depth": 2, "forward_scale": 1, "feedback_scale": 1, "epochs": 77, "own_network": "fc:8"}
+    for name, value in allowed.items():
+        hostile.change(named[name], "value", value)
+    await hostile.wait_for("0 / 77")  # it takes what is allowed, still
+    for name, value, complaint in (
+        ("epochs", 10**9, "The epochs is 1000000000"),
+        ("depth", 9, "9 hidden layers are asked for"),
+        ("seed", -1, "The seed is -1"),
+    ):
+        hostile.change(named[name], "value", value)
+        await hostile.wait_for(complaint)
+        hostile.click("▶ Start")
+        await hostile.answered()
+        hostile.change(named[name], "value", allowed[name])
+    texts = [
+        event["new"]
+        for told in hostile.told
+        for event in told.get("events", ())
+        if event.get("attr") in ("text", "html")
+    ]
+    assert any("chip invalid" in text for text in texts)
+    assert not any("chip running" in text or "<img src=x" in html.unescape(text) for text in texts)
+    for frames in FATAL:
+        visitor = await Client.come(server)
+        for frame in frames:
+            with contextlib.suppress(WebSocketClosedError):  # it did not want all of it
+                await visitor.socket.write_message(frame, binary=isinstance(frame, bytes))
+        await visitor.ends()
+
+    other.click("Pause")
+    await other.wait_for("Paused")
+    told = json.dumps(other.told[before:])
+    assert "onerror" not in told
+    assert "Failed" not in told
+    assert "2000" in told
+
+    late = await Client.come(server, "rules=dfa")
+    late.click("▶ Start")
+    await late.wait_for("Running")
+    for visitor in (other, hostile, late):
+        await visitor.close()
+
+
+@pytest.mark.slow
+def test_a_server_goes_on_whatever_a_browser_sends(tmp_path: Path) -> None:
+    with served(tmp_path / "log") as server:
+        asyncio.run(hostile_visit(server))
+        log = server.log()
+        assert "Traceback" not in log, log
+        assert "refused what a browser sent: ValueError: 100000 not in list" in log
+        assert max(map(len, log.splitlines())) < 500

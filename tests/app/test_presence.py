@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
+import panel as pn
 import pytest
 from bokeh.document import Document
 from bokeh.util.token import check_token_signature, generate_jwt_token, get_session_id, get_token_payload
 
 from app import presence
+from app.page import build
 from app.presence import AWAY_SECONDS, KEPT_SECONDS, Presence
+from tests.app.servers import Proxy, free_port, listens
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 
 class Session:
@@ -130,3 +137,73 @@ def test_the_browser_holds_a_token_for_as_long_as_its_session_is_kept(
     assert made == []
     visit.look()
     assert visit.presence.token == "next"
+
+
+# ------------------------------------------------------------------------------------------------- in a real browser
+
+
+@pytest.fixture
+def proxy(trainers: Callable[[], int], wait_until: Callable[..., None]) -> Iterator[Proxy]:
+    """The page served by this process, behind a door that can be shut."""
+    port = free_port()
+    proxy = Proxy(port)
+    server: Any = pn.serve(
+        {"app": build},
+        port=port,
+        address="127.0.0.1",
+        threaded=True,
+        show=False,
+        unused_session_lifetime_milliseconds=500,
+        check_unused_sessions_milliseconds=100,
+        websocket_origin=f"127.0.0.1:{proxy.port}",
+    )
+    wait_until(lambda: listens(port), "the start of the server")
+    yield proxy
+    proxy.close()
+    wait_until(lambda: trainers() == 0, "the end of the page's trainer")
+    server.stop()
+    server.join(30)
+
+
+def open_and_start(page: Page, proxy: Proxy) -> None:
+    page.goto(f"http://127.0.0.1:{proxy.port}/app?rules=mdfa&epochs=2000")
+    page.locator(".chip", has_text="Ready").wait_for()
+    page.get_by_role("button", name="▶ Start").click()
+    page.get_by_text("100 % of the unit error signals have the true sign.").wait_for()
+
+
+@pytest.mark.browser
+def test_who_was_away_for_longer_is_told_that_training_rested(
+    page: Page, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(presence, "AWAY_SECONDS", 0.5)
+    open_and_start(page, proxy)
+    page.wait_for_timeout(1000)
+    proxy.cut()
+    page.get_by_text("The connection to the server is lost").wait_for()
+    page.wait_for_timeout(1500)
+    proxy.mend()
+    page.get_by_text("Training rested while the connection was lost.").wait_for()
+    page.locator(".chip", has_text="Running").wait_for()
+
+
+@pytest.mark.browser
+def test_who_was_away_for_too_long_is_told_to_begin_anew(
+    page: Page,
+    proxy: Proxy,
+    trainers: Callable[[], int],
+    wait_until: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(presence, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(presence, "KEPT_SECONDS", 1.0)
+    monkeypatch.setattr(Presence.param.kept, "default", 1.0)
+    open_and_start(page, proxy)
+    page.wait_for_timeout(1000)
+    proxy.cut()
+    page.get_by_text("lost for too long, and the runs with it. Reload the page to begin anew.").wait_for()
+    wait_until(lambda: trainers() == 0, "the end of the trainer")
+    proxy.mend()
+    page.reload()
+    page.locator(".chip", has_text="Ready").wait_for()

@@ -3,46 +3,30 @@
 from __future__ import annotations
 
 import re
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import requests
 
+from tests.app.servers import Server, served
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("served") / "log"
-    command = [sys.executable, "-m", "panel", "serve", "app/", "--port", str(port), "--address", "127.0.0.1",
-               "--allow-websocket-origin", f"127.0.0.1:{port}"]  # fmt: skip
-    with log.open("w") as output:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        end = time.monotonic() + 60
-        while "app running at" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < end, "the server did not start within a minute"
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}/app"
-        written = log.read_text()
-        # Tornado may log that a browser left in the middle of a message; the app's own code must not fail.
-        assert not re.search(r'File ".*(/app/\w+|/mdfa_core/.*)\.py"|Error running', written), written
-    finally:
-        process.terminate()
-        process.wait(30)
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Whatever visitors do, the app's own code does not fail."""
+    with served(tmp_path_factory.mktemp("served") / "log") as server:
+        yield server
+        # Tornado may log that a browser left in the middle of a message.
+        assert not re.search(r'File ".*(/app/\w+|/mdfa_core/.*)\.py"|Error running', server.log()), server.log()
+
+
+@pytest.fixture
+def address(server: Server) -> str:
+    return server.address
 
 
 def test_the_page_explains_itself_and_names_no_other_server(address: str) -> None:
@@ -64,3 +48,40 @@ def test_the_served_page_learns(address: str, page: Page) -> None:
     page.locator(".chip", has_text="Ready").wait_for()
     page.get_by_role("button", name="▶ Start").click()
     page.get_by_text("100 % of the unit error signals have the true sign.").wait_for()
+
+
+POINTS = """() => Bokeh.documents[0].get_model_by_name("Sign agreement").renderers
+  .map((line) => [...line.data_source.data.x ?? []]).reduce((a, b) => a.length > b.length ? a : b)"""
+"""Where the longest line of the chart has its points, in epochs."""
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.parametrize("query", ["tab=weights", "tab=plane&data=moons"])  # these tabs have arrays in their charts
+def test_a_connection_that_is_cut_comes_back_to_its_run(server: Server, page: Page, query: str) -> None:
+    page.goto(f"{server.unsteady}?rules=mdfa&epochs=2000&{query}")
+    page.locator(".chip", has_text="Ready").wait_for()
+    page.evaluate("window.sameLoad = true")
+    page.get_by_role("button", name="▶ Start").click()
+    page.get_by_text("100 % of the unit error signals have the true sign.").wait_for()
+    note = page.get_by_role("alert").filter(has_text="The connection to the server is lost: trying again.")
+    assert note.count() == 0
+    server.proxy.cut()
+    note.wait_for()
+    assert note.inner_text().endswith("Your runs wait there; what you press now is not heard.")
+    page.wait_for_timeout(500)  # until the last message is drawn
+    before = page.evaluate(POINTS)
+    page.get_by_role("button", name="Pause").click()
+    page.wait_for_timeout(3000)
+    assert page.evaluate(POINTS) == before, "the door is not shut"
+    server.proxy.mend()
+    note.wait_for(state="hidden")
+    back = page.evaluate(POINTS)
+    assert back[: len(before)] == before
+    assert len(back) >= len(before) + 5, "what was measured meanwhile is missing"
+    page.wait_for_function("([points, count]) => eval(points)().length > count + 5", arg=[POINTS, len(back)])
+    assert page.evaluate("window.sameLoad"), "the page was loaded anew"
+    page.locator(".chip", has_text="Running").wait_for()
+    page.get_by_role("button", name="Pause").click()
+    page.locator(".chip", has_text="Paused").wait_for()
+    assert "reference already known" not in server.log(), "the browser sent back what it had got"

@@ -1,0 +1,45 @@
+"""What Bokeh and Panel refuse of what a browser sends: a short line in the log, not a traceback and the whole message.
+
+Whoever can reach the page can send such messages as long as he likes; a log of them must not fill the disk or hide what
+really failed. An exception that has passed through this project's own code is a defect, and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import TracebackType
+
+import mdfa_core
+
+LOGGERS = ("bokeh.server.protocol_handler", "bokeh.server.views.ws", "panel.reactive", "tornado.application")
+LONGEST = 200  # characters of a reason
+
+_OURS = tuple(str(Path(file).parent) for file in (__file__, mdfa_core.__file__))
+
+
+class _Shorten(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and not _is_ours(error.__traceback__):
+            reason = ascii(f"{type(error).__name__}: {error}"[:LONGEST])[1:-1]  # one line, no control characters
+            record.msg, record.args = "refused what a browser sent: %s", (reason,)
+            record.exc_info = record.exc_text = None
+        return True
+
+
+_SHORTEN = _Shorten()
+
+
+def log_shortly() -> None:
+    """From now on, in this process; once is enough, more does no harm."""
+    for name in LOGGERS:
+        logging.getLogger(name).addFilter(_SHORTEN)
+
+
+def _is_ours(traceback: TracebackType | None) -> bool:
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename.startswith(_OURS):
+            return True
+        traceback = traceback.tb_next
+    return False

@@ -1,0 +1,237 @@
+"""`panel serve app/` as a user starts it, a network that fails, and a visitor who speaks Bokeh's protocol himself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+from tornado.websocket import WebSocketClientConnection, websocket_connect
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    """Whether anybody takes connections there."""
+    with socket.socket() as visitor:
+        return visitor.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Proxy:
+    """A door to a server of this machine that can be shut, as a network that fails."""
+
+    def __init__(self, to: int) -> None:
+        self._to, self._open = to, True
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._door.getsockname()[1])
+        self._ends: list[socket.socket] = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def cut(self) -> None:
+        """Every connection ends at once, and no new one comes about."""
+        self._open = False
+        ends, self._ends = self._ends, []
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def mend(self) -> None:
+        self._open = True
+
+    def close(self) -> None:
+        self.cut()
+        with contextlib.suppress(OSError):
+            self._door.shutdown(socket.SHUT_RDWR)  # wakes who waits at it
+        self._door.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                visitor, _ = self._door.accept()
+            except OSError:
+                return
+            if not self._open:
+                visitor.close()
+                continue
+            try:
+                server = socket.create_connection(("127.0.0.1", self._to))
+            except OSError:
+                visitor.close()
+                continue
+            self._ends += [visitor, server]
+            for a, b in ((visitor, server), (server, visitor)):
+                threading.Thread(target=self._carry, args=(a, b), daemon=True).start()
+
+    @staticmethod
+    def _carry(a: socket.socket, b: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := a.recv(65536):
+                b.sendall(data)
+        for end in (a, b):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server of the page in a process of its own."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    proxy: Proxy
+    _log: Path
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}/app"
+
+    @property
+    def unsteady(self) -> str:
+        """The address through the door that can be shut."""
+        return f"http://127.0.0.1:{self.proxy.port}/app"
+
+    def log(self) -> str:
+        """What it has written so far."""
+        return self._log.read_text()
+
+
+@contextlib.contextmanager
+def served(log: Path) -> Iterator[Server]:
+    """Start `panel serve app/`, and end it."""
+    port = free_port()
+    proxy = Proxy(port)
+    command = [sys.executable, "-m", "panel", "serve", "app/", "--port", str(port), "--address", "127.0.0.1"]
+    for door in (port, proxy.port):
+        command += ["--allow-websocket-origin", f"127.0.0.1:{door}"]
+    with log.open("w") as output:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+    server = Server(port, process, proxy, log)
+    try:
+        end = time.monotonic() + 60
+        while "app running at" not in server.log():
+            assert process.poll() is None, server.log()
+            assert time.monotonic() < end, "the server did not start within a minute"
+            time.sleep(0.1)
+        yield server
+    finally:
+        proxy.close()
+        if process.poll() is None:
+            process.terminate()
+        process.wait(30)
+
+
+class Client:
+    """A visitor without a browser, who sends what he likes."""
+
+    def __init__(self, socket_: WebSocketClientConnection) -> None:
+        self.socket = socket_
+        self._sent = 0
+        self.models: dict[str, dict[str, Any]] = {}
+        """What the page is made of, by id."""
+        self.told: list[Any] = []
+        """The contents of all that has come."""
+
+    @classmethod
+    async def come(cls, server: Server, query: str = "") -> Client:
+        """Load the page, connect, and take the document."""
+        answer = await asyncio.to_thread(requests.get, f"{server.address}?{query}", timeout=60)
+        token = re.search(r'"token":\s*"([^"]+)"', answer.text)
+        assert token is not None
+        url = f"ws://127.0.0.1:{server.port}/app/ws?{query}"
+        client = cls(await websocket_connect(url, subprotocols=["bokeh", token[1]], max_message_size=2**28))
+        await client._message()  # the server acknowledges
+        _, document = await client.ask("PULL-DOC-REQ", {})
+        client._learn(document)
+        return client
+
+    def send(self, kind: str, content: object) -> str:
+        """Send a message; returns its number."""
+        self._sent += 1
+        for part in ({"msgid": str(self._sent), "msgtype": kind}, {}, content):
+            self.socket.write_message(json.dumps(part))
+        return str(self._sent)
+
+    async def ask(self, kind: str, content: object) -> tuple[str, Any]:
+        """Send a message; returns kind and content of the answer to it."""
+        number = self.send(kind, content)
+        while True:
+            header, told = await asyncio.wait_for(self._message(), 60)
+            if header.get("reqid") == number:
+                return header["msgtype"], told
+
+    def patch(self, *events: object) -> None:
+        self.send("PATCH-DOC", {"events": list(events)})
+
+    def change(self, model: str, attribute: str, value: object) -> None:
+        self.patch({"kind": "ModelChanged", "model": {"id": model}, "attr": attribute, "new": value})
+
+    def event(self, name: str, *, model: str, **values: object) -> None:
+        entries = [["model", {"id": model}], *map(list, values.items())]
+        event = {"type": "event", "name": name, "values": {"type": "map", "entries": entries}}
+        self.patch({"kind": "MessageSent", "msg_type": "bokeh_event", "msg_data": event})
+
+    def click(self, label: str) -> None:
+        self.event("button_click", model=next(id_ for id_, model in self.models.items() if model.get("label") == label))
+
+    async def answered(self) -> None:
+        """Wait until the server has dealt with all that was sent."""
+        await self.ask("SERVER-INFO-REQ", {})
+
+    async def close(self) -> None:
+        self.socket.close()
+        await self.ends()
+
+    async def ends(self) -> None:
+        """Wait until the connection has come to its end."""
+        with contextlib.suppress(ConnectionResetError):
+            while True:
+                await asyncio.wait_for(self._message(), 60)
+        self.socket.close()
+
+    async def wait_for(self, text: str) -> None:
+        """Wait until something that comes holds this text."""
+        while True:
+            _, told = await asyncio.wait_for(self._message(), 60)
+            if text in json.dumps(told, ensure_ascii=False):
+                return
+
+    async def _message(self) -> tuple[dict[str, Any], Any]:
+        header, _, content = [json.loads(await self._frame()) for _ in range(3)]
+        for _ in range(2 * header.get("num_buffers", 0)):
+            await self._frame()
+        self.told.append(content)
+        return header, content
+
+    async def _frame(self) -> str | bytes:
+        frame = await self.socket.read_message()
+        if frame is None:
+            raise ConnectionResetError
+        return frame
+
+    def _learn(self, node: Any) -> None:
+        if isinstance(node, dict):
+            if node.get("type") == "object" and "id" in node:
+                self.models[node["id"]] = {"type": node["name"], **node.get("attributes", {})}
+            for part in node.values():
+                self._learn(part)
+        elif isinstance(node, list):
+            for part in node:
+                self._learn(part)
