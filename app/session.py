@@ -33,6 +33,7 @@ from mdfa_core.probes import LIVE
 _log = logging.getLogger(__name__)
 
 _open: weakref.WeakSet[Trainer] = weakref.WeakSet()
+_PATIENCE = 5.0  # seconds for all trainings together to end with the interpreter
 
 
 @atexit.register
@@ -41,8 +42,9 @@ def _close_all() -> None:
     trainers = list(_open)
     for trainer in trainers:
         trainer.close()
+    end = time.monotonic() + _PATIENCE
     for trainer in trainers:
-        trainer.join(5)
+        trainer.join(max(0.0, end - time.monotonic()))
 
 
 DEVICE = "cpu"
