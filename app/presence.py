@@ -2,7 +2,8 @@
 
 Bokeh reconnects by itself, but (1) only with the token of the page's first minute, which the server refuses after five,
 and (2) only as long as the server keeps the session, by default some 15 seconds. So a page renews its browser's token
-as it runs, and holds its session for `KEPT_SECONDS` unless the browser has said that it leaves.
+as it runs, and holds its session for `KEPT_SECONDS` unless the browser has said that it leaves. Tabs that are closed
+often go without that word: so no more than `KEPT_PAGES` are held, and the one that waits longest goes first.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ AWAY_SECONDS = 20.0
 """How long without a connection until training rests and its place is free for others."""
 KEPT_SECONDS = 300.0
 """How long without a connection until the session ends, and its run with it."""
+KEPT_PAGES = 8
+"""How many pages are held for visitors who are away: each takes some 13 MB of the server's memory."""
 _RENEWED_LOOKS = 30
+
+_waiting: list[Presence] = []  # pages whose visitors are away, the one that waits longest first
 
 
 class Presence(pn.custom.JSComponent):
@@ -123,8 +128,7 @@ export function render({ model, view }) {
             if alone > AWAY_SECONDS or self._left:
                 self._leave()
             if alone > KEPT_SECONDS or self._left:
-                self._held = False
-                session.unblock_expiration()
+                self._let_go()
 
     @property
     def _session(self) -> ServerSession | None:
@@ -140,6 +144,8 @@ export function render({ model, view }) {
             return
         if self._away:
             self._away = self._left = False
+            if self in _waiting:
+                _waiting.remove(self)
             self._on_back()
         if (self._connected - 2) % _RENEWED_LOOKS == 0:
             self.token = _renewed(session)
@@ -147,7 +153,18 @@ export function render({ model, view }) {
     def _leave(self) -> None:
         if not self._away:
             self._away = True
+            _waiting.append(self)
             self._on_away()
+            if len(_waiting) > KEPT_PAGES:
+                _waiting[0]._let_go()
+
+    def _let_go(self) -> None:
+        """Leave the session to Bokeh, which ends it soon unless somebody connects."""
+        if self in _waiting:
+            _waiting.remove(self)
+        if self._held and self._session is not None:
+            self._held = False
+            self._session.unblock_expiration()
 
     def _handle_msg(self, data: Any) -> None:
         if data == "left":

@@ -13,7 +13,7 @@ from bokeh.util.token import check_token_signature, generate_jwt_token, get_sess
 
 from app import presence
 from app.page import build
-from app.presence import AWAY_SECONDS, KEPT_SECONDS, Presence
+from app.presence import AWAY_SECONDS, KEPT_PAGES, KEPT_SECONDS, Presence
 from tests.app.servers import Proxy, free_port, listens
 
 if TYPE_CHECKING:
@@ -64,6 +64,11 @@ class Visit:
         self.look(2)
 
 
+@pytest.fixture(autouse=True)
+def _nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "_waiting", [])
+
+
 @pytest.fixture
 def visit() -> Visit:
     made = Visit()
@@ -97,6 +102,23 @@ def test_a_loss_for_good_ends_the_session(visit: Visit) -> None:
     visit.session.alone(KEPT_SECONDS + 1)
     visit.look(3)
     assert (visit.session.blocked, visit.told) == (0, ["away"])
+
+
+def test_only_so_many_pages_are_kept_and_who_waits_longest_goes() -> None:
+    visits = [Visit() for _ in range(KEPT_PAGES + 2)]
+    for one in visits:
+        one.come()
+    for one in visits[:KEPT_PAGES]:
+        one.session.alone(AWAY_SECONDS + 1)
+        one.look()
+    assert [one.session.blocked for one in visits] == [1] * len(visits)
+    visits[0].come()  # back, and so no longer among those who wait
+    for one in visits[KEPT_PAGES:]:
+        one.session.alone(AWAY_SECONDS + 1)
+        one.look()
+    assert [one.session.blocked for one in visits] == [1, 0] + [1] * KEPT_PAGES
+    visits[1].come()  # before Bokeh has ended it
+    assert (visits[1].session.blocked, visits[1].told) == (1, ["away", "back"])
 
 
 def test_a_closed_tab_frees_place_and_session_at_once(visit: Visit) -> None:
