@@ -34,7 +34,7 @@ WORTH_FUSING = 1 << 18
 GEMM_VARIABLE = "MDFA_GEMM"
 GEMMS = ("auto", "onednn", "addmm")
 
-_TILE = 3 << 18  # numbers of a weight update made at a time, so that it is applied while it is in the cache
+_TILE = 1 << 20  # numbers of a weight update made at a time, so that it is applied while it is in the cache
 _STACK = 1 << 23  # numbers of a stack's weights up to which products of all replicas in one call are considered
 
 Index = tuple[int | slice, ...]
