@@ -21,10 +21,15 @@ import requests
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
+connects_most_times = pytest.mark.xfail(
+    raises=playwright.TimeoutError, strict=False, reason="Panel's connection may fail in JupyterLab: see docs/guide.md"
+)
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "of-this-test"
+SHOWN_BY = {"explore": "explorer.view", "explore_widgets": "hv.Layout(shown)"}  # words of the cell that shows it
 EPOCHS = 300  # as explore_widgets comes
 LONGEST_CURVE = """() => Math.max(0, ...Bokeh.documents.flatMap((document) => [...document._all_models.values()])
   .filter((model) => model.type === "ColumnDataSource").map((model) => model.get_length() ?? 0))"""
@@ -84,18 +89,28 @@ class Reader:
         page.set_default_timeout(120_000)
 
     def run_all(self, name: str) -> None:
+        """Open a notebook, run it, and scroll to what it shows."""
         self.page.goto(f"{self._address}/lab/workspaces/{name}/tree/{name}.ipynb?token={TOKEN}")
         self.page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
         self.page.wait_for_timeout(2000)  # the menu hears of the kernel a little later than the status bar
         self.page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$")).click()
         self.page.get_by_text("Run All Cells", exact=True).click()
-        # JupyterLab scrolls to each cell that it runs: what is pressed before the last one may be missed.
+        # JupyterLab scrolls to each cell that it runs, and may not draw what is out of sight: so wait for the last one,
+        # then scroll back.
         cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
         last = sum(cell["cell_type"] == "code" for cell in cells)
         self.page.locator(".jp-InputPrompt", has_text=re.compile(rf"^\[{last}\]:$")).wait_for()
+        output = self.page.locator(".jp-CodeCell", has_text=SHOWN_BY[name]).locator(".jp-Cell-outputWrapper")
+        output.evaluate("(output) => output.scrollIntoView()")
 
     def press(self, name: str) -> None:
         self.page.get_by_role("button", name=name, exact=True).click()
+
+    def begin(self, name: str) -> None:
+        """Run the page's notebook and start training."""
+        self.run_all(name)
+        self.page.locator(".chip", has_text="Ready").wait_for()
+        self.press("▶ Start")
 
     def longest_curve(self) -> int:
         """Points of the longest line that is drawn."""
@@ -112,11 +127,10 @@ def reader(page: Page, address: str) -> Iterator[Reader]:
     assert hosts == {"127.0.0.1"}
 
 
+@connects_most_times
 def test_the_page_lives_in_a_notebook(reader: Reader, wait_until: Callable[..., None]) -> None:
     page = reader.page
-    reader.run_all("explore")
-    page.locator(".chip", has_text="Ready").wait_for()
-    reader.press("▶ Start")
+    reader.begin("explore")
     page.get_by_text("100 % of the unit error signals have the true sign.").wait_for()
     before = reader.longest_curve()
     assert before > 0

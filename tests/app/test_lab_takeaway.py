@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from mdfa_core import Experiment, Run
-from tests.app.test_lab import Reader, address, reader  # noqa: F401 - two are fixtures
+from tests.app.test_lab import Reader, address, connects_most_times, reader  # noqa: F401 - two are fixtures
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -20,11 +20,10 @@ def download(reader: Reader, label: str, filename: str) -> Path:  # noqa: F811
     return file.value.path()
 
 
+@connects_most_times
 def test_what_is_taken_away_from_a_notebook_can_be_read(reader: Reader) -> None:  # noqa: F811
     page = reader.page
-    reader.run_all("explore")
-    page.locator(".chip", has_text="Ready").wait_for()
-    reader.press("▶ Start")
+    reader.begin("explore")
     page.get_by_text("100 % of the unit error signals have the true sign.").wait_for()
     reader.press("Take away")
     content = download(reader, "Curves as CSV", "curves.csv").read_text()
