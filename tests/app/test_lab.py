@@ -21,12 +21,8 @@ import requests
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-connects_most_times = pytest.mark.xfail(
-    raises=playwright.TimeoutError, strict=False, reason="Panel's connection may fail in JupyterLab: see docs/guide.md"
-)
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "of-this-test"
 SHOWN_BY = {"explore": "explorer.view", "explore_widgets": "hv.Layout(shown)"}  # words of the cell that shows it
@@ -127,7 +123,6 @@ def reader(page: Page, address: str) -> Iterator[Reader]:
     assert hosts == {"127.0.0.1"}
 
 
-@connects_most_times
 def test_the_page_lives_in_a_notebook(reader: Reader, wait_until: Callable[..., None]) -> None:
     page = reader.page
     reader.begin("explore")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from mdfa_core import Experiment, Run
-from tests.app.test_lab import Reader, address, connects_most_times, reader  # noqa: F401 - two are fixtures
+from tests.app.test_lab import Reader, address, reader  # noqa: F401 - two are fixtures
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -20,7 +20,6 @@ def download(reader: Reader, label: str, filename: str) -> Path:  # noqa: F811
     return file.value.path()
 
 
-@connects_most_times
 def test_what_is_taken_away_from_a_notebook_can_be_read(reader: Reader) -> None:  # noqa: F811
     page = reader.page
     reader.begin("explore")
