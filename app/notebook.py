@@ -7,8 +7,10 @@ from typing import Any, ClassVar
 
 import pandas as pd
 import panel as pn
+from IPython import get_ipython
 
 from app import link, takeaway
+from app.comms import InOrder
 from app.details import TABS
 from app.history import NOTHING, History
 from app.messages import State
@@ -51,9 +53,12 @@ class Explorer:
         if Explorer._shown is not None:
             Explorer._shown.close()
         Explorer._shown = self
+        kernel = getattr(get_ipython(), "kernel", None)
+        if kernel is not None:
+            InOrder.keep(kernel)
         self.view = Output(stylesheets=[_ROOT], sizing_mode="stretch_width", styles={"gap": "8px"}, margin=0)
         self.page = Page(self.view, query)
-        self.view.objects = _rows(self.page)
+        self.view.fill(_rows(self.page))
         self.page.dark.param.watch(self._darken, "value")
 
     def train(self) -> None:

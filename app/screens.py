@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import panel as pn
+import param
 from bokeh.document import Document
 from bokeh.models.widgets import Widget
 from panel.io.state import set_curdoc
@@ -42,22 +43,46 @@ class Served:
             edit()
 
 
+class Mark(pn.custom.JSComponent):
+    """A speck on a page in a notebook; from the browser it says that the page is drawn."""
+
+    drawn = param.Number(default=0.0, doc="Another number whenever it is drawn.")
+
+    _esm = """
+export function render({ model }) {
+  model.drawn = Math.random();
+  const speck = document.createElement("span");
+  speck.hidden = true;
+  return speck;
+}
+"""
+
+
 class Output(pn.Column):
     """The output of a notebook's cell: it is edited in the kernel's event loop, and the browser is told afterwards.
 
     Make it in a cell: it takes the event loop that runs there. Everything that passes between kernel and browser does
     so in that loop: a message is sent in pieces, which must not mix with those of another thread, and JupyterLab has
     messages handled in threads of their own (subshells).
+
+    Nothing is edited until the browser says that it has drawn what was displayed last. Panel would tell it of edits as
+    soon as the comm is open; what comes before the drawing is dropped there, and what comes in the midst of it is torn.
     """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._loop = asyncio.get_running_loop()
         self._edits: deque[Edit] = deque()
+        self._mark = Mark(width=0, height=0, margin=0)
+        self._drawn: set[str] = set()  # by the ids of their roots: a cell that is run again displays another one
+
+    def fill(self, parts: list[pn.viewable.Viewable]) -> None:
+        """Take these parts, one below the other."""
+        self.objects = [*parts, self._mark]
 
     def soon(self, edit: Edit) -> None:
         self._edits.append(edit)
-        self._loop.call_soon_threadsafe(self.catch_up)
+        self._loop.call_soon_threadsafe(self._edit)
 
     def catch_up(self) -> None:
         """Make the edits that wait; for a cell that keeps the event loop waiting."""
@@ -67,7 +92,14 @@ class Output(pn.Column):
             self._edits.popleft()()
         pn.io.push_notebook(self)
 
+    def _edit(self) -> None:
+        if not self._models or next(reversed(self._models)) in self._drawn:
+            self.catch_up()
+
     def _on_msg(self, ref: str, manager: Any, msg: dict[str, Any]) -> None:
+        self._loop.call_soon_threadsafe(self._hear, ref, manager, msg)
+
+    def _hear(self, ref: str, manager: Any, msg: dict[str, Any]) -> None:
         """Take what a visitor did. The browser also sends back every change it was told of: that is left out."""
         document = pn.state._views[ref][2]
 
@@ -77,9 +109,13 @@ class Output(pn.Column):
             return isinstance(document.get_model_by_id(event["model"]["id"]), Widget)
 
         content = msg["content"]
-        content["events"] = [event for event in content.get("events", ()) if wanted(event)]
+        events = content.get("events", ())
+        content["events"] = [event for event in events if wanted(event)]
         if content["events"]:
-            self._loop.call_soon_threadsafe(super()._on_msg, ref, manager, msg)
+            self._edits.append(partial(super()._on_msg, ref, manager, msg))
+        if any(event.get("attr") == "drawn" for event in events):
+            self._drawn.add(ref)
+        self._edit()
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
         shown = super()._repr_mimebundle_(include, exclude)

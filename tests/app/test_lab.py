@@ -27,16 +27,22 @@ ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "of-this-test"
 SHOWN_BY = {"explore": "explorer.view", "explore_widgets": "hv.Layout(shown)"}  # words of the cell that shows it
 EPOCHS = 300  # as explore_widgets comes
+BUSY_SECONDS = 10
 LONGEST_CURVE = """() => Math.max(0, ...Bokeh.documents.flatMap((document) => [...document._all_models.values()])
   .filter((model) => model.type === "ColumnDataSource").map((model) => model.get_length() ?? 0))"""
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of copies of the two notebooks, with no settings of whoever runs the tests."""
+    """A server of copies of the notebooks, without the settings of whoever runs the tests; `busy` has a cell more."""
     home = tmp_path_factory.mktemp("lab")
     for name in ("explore", "explore_widgets"):
         shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", home)
+    notebook = json.loads((home / "explore.ipynb").read_text(encoding="utf-8"))
+    shows = next(cell for cell in notebook["cells"] if SHOWN_BY["explore"] in "".join(cell["source"]))
+    busy = {**shows, "id": "busy", "source": [f"import time\n\ntime.sleep({BUSY_SECONDS})"]}
+    notebook["cells"].insert(notebook["cells"].index(shows) + 1, busy)
+    (home / "busy.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
     quiet = home / ".settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     quiet.parent.mkdir(parents=True)
     quiet.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}), encoding="utf-8")
@@ -86,11 +92,7 @@ class Reader:
 
     def run_all(self, name: str) -> None:
         """Open a notebook, run it, and scroll to what it shows."""
-        self.page.goto(f"{self._address}/lab/workspaces/{name}/tree/{name}.ipynb?token={TOKEN}")
-        self.page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
-        self.page.wait_for_timeout(2000)  # the menu hears of the kernel a little later than the status bar
-        self.page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$")).click()
-        self.page.get_by_text("Run All Cells", exact=True).click()
+        self.run(name)
         # JupyterLab scrolls to each cell that it runs, and may not draw what is out of sight: so wait for the last one,
         # then scroll back.
         cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
@@ -98,6 +100,14 @@ class Reader:
         self.page.locator(".jp-InputPrompt", has_text=re.compile(rf"^\[{last}\]:$")).wait_for()
         output = self.page.locator(".jp-CodeCell", has_text=SHOWN_BY[name]).locator(".jp-Cell-outputWrapper")
         output.evaluate("(output) => output.scrollIntoView()")
+
+    def run(self, name: str) -> None:
+        """Open a notebook and run its cells."""
+        self.page.goto(f"{self._address}/lab/workspaces/{name}/tree/{name}.ipynb?token={TOKEN}")
+        self.page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+        self.page.wait_for_timeout(2000)  # the menu hears of the kernel a little later than the status bar
+        self.page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$")).click()
+        self.page.get_by_text("Run All Cells", exact=True).click()
 
     def press(self, name: str) -> None:
         self.page.get_by_role("button", name=name, exact=True).click()
@@ -167,3 +177,16 @@ def test_the_small_notebook_learns_and_hears(reader: Reader, wait_until: Callabl
 
     wait_until(rests, "an end")
     assert epoch() < EPOCHS, "it was stopped, and did not come to its own end"
+
+
+def test_what_is_done_while_cells_run_is_heard(reader: Reader) -> None:
+    """The kernel takes up the page's connection behind the cells that run, and a visitor cannot know it."""
+    page = reader.page
+    reader.run("busy")
+    page.get_by_label("Outputs", exact=True).wait_for()
+    page.wait_for_timeout(1000)  # so that JupyterLab has a subshell for the page
+    page.get_by_label("Outputs", exact=True).select_option("2 (two classes)")
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status=busy]").wait_for()
+    page.locator(".chip", has_text="Ready").wait_for()
+    reader.press("▶ Start")
+    page.get_by_text(re.compile(r"^[456]\d\.\d % of the unit error signals have the true sign\.")).wait_for()

@@ -5,9 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 
+import panel as pn
 import pytest
+from bokeh.document import Document
+from bokeh.model import Model
+from panel.models.comm_manager import CommManager
+from pyviz_comms import Comm
 
 from app.notebook import Explorer
+from app.screens import Output
 from mdfa_core.errors import InvalidValue
 
 
@@ -68,3 +74,53 @@ def test_edits_of_any_thread_are_made_in_the_loop_and_a_new_explorer_ends_the_ol
 
     asyncio.run(cell())
     assert where == [threading.current_thread().name]
+
+
+def test_nothing_is_edited_before_the_browser_has_drawn_what_was_displayed_last() -> None:
+    made: list[str] = []
+
+    async def cell() -> None:
+        select = pn.widgets.Select(options=["one", "two"], value="one")
+        select.param.watch(lambda event: made.append(event.new), "value")
+        view = Output()
+        view.fill([select])
+
+        def displayed() -> Model:
+            document = Document()
+            document.add_root(root := view.get_root(document, Comm()))
+            return root
+
+        def says(root: Model, attribute: str, value: object) -> None:
+            kind = {"drawn": view._mark, "value": select}[attribute]
+            event = {"kind": "ModelChanged", "model": kind._models[root.ref["id"]][0].ref, "attr": attribute}
+            content = {"events": [{**event, "new": value}]}
+            message = {"header": {"msgid": "1", "msgtype": "PATCH-DOC"}, "metadata": {}, "_buffers": {}}
+            view._on_msg(root.ref["id"], manager, {**message, "content": content})
+
+        async def edit(name: str) -> None:
+            await asyncio.to_thread(view.soon, lambda: made.append(name))
+            await asyncio.sleep(0)
+
+        manager = CommManager(comm_id="a", plot_id="b", client_comm_id="c")
+        await edit("before")
+        assert made == ["before"]  # it is displayed as it is then
+        first = displayed()
+        await edit("early")
+        says(first, "value", "two")  # before the mark is drawn, by a visitor who is quick
+        await asyncio.sleep(0)
+        assert made == ["before"]
+        says(first, "drawn", 0.5)
+        await asyncio.sleep(0)
+        assert made == ["before", "early", "two"]
+        await edit("drawn")
+        second = displayed()
+        await edit("again")
+        assert made[3:] == ["drawn"]
+        says(first, "drawn", 0.6)  # the one above it is scrolled into sight again
+        await asyncio.sleep(0)
+        assert made[3:] == ["drawn"]
+        says(second, "drawn", 0.7)
+        await asyncio.sleep(0)
+        assert made[3:] == ["drawn", "again"]
+
+    asyncio.run(cell())
