@@ -423,7 +423,10 @@ class Page:
                 chart.update()
             self.details.update()
             self._fit()
-            self._refresh()
+            if any(isinstance(update.what, (Status, Facts, Refused, Answer)) for update in updates):
+                self._refresh()
+            else:
+                self._refresh_measured()
 
     def _absorb(self, update: Update) -> None:
         what = update.what
@@ -516,9 +519,9 @@ class Page:
         self.presets.param.update(options=_presets(self.preset), value=self.preset)
         self.paper.show(self.preset)
         self.status.object = self._status()
-        self.numbers.object = self._numbers()
         self.claim.object = self._claim()
         self._refresh_rules()
+        self._refresh_measured()
         self.address.query = link.write(self.link_state())
         self.take.refresh()
 
@@ -526,16 +529,22 @@ class Page:
         lane = self.lanes[self.drawn]
         switched = {name: other.rule for name, other in self.lanes.items() if other.rule.name != name}
         self.list.html = scoreboard.draw(self.rules, self.compared, self.drawn, switched)
-        self.list.values = scoreboard.values(self.lanes, self.level.value)
         self.goes_on.value = lane.rule.name
-        method, probe = lane.rule.method, lane.history.probe
+        method = lane.rule.method
         title = f"{html.escape(self._title(self.drawn))}: {html.escape(method.description.split(': ')[-1])}"
         self.drawn_title.object = f'<p class="muted">{title}.</p>'
-        shares = [layer[0] for layer in getattr(probe, self.level.value).layers] if probe else []
         self.net.html = diagram.draw(method, self.experiment, self._facts, None)
+        self.details.say(f'<p class="muted">{html.escape(self._about_tab())}</p>')
+
+    def _refresh_measured(self) -> None:
+        """Bring up to date what changes with every measurement: many times a second, so nothing else."""
+        lane = self.lanes[self.drawn]
+        probe = lane.history.probe
+        shares = [layer[0] for layer in getattr(probe, self.level.value).layers] if probe else []
+        self.numbers.object = self._numbers()
+        self.list.values = scoreboard.values(self.lanes, self.level.value)
         self.net.values, self.net.styles_of = diagram.shares(shares)
         self.meaning.object = self._meaning(lane)
-        self.details.say(f'<p class="muted">{html.escape(self._about_tab())}</p>')
 
     def _about_tab(self) -> str:
         title = self._title(self.drawn)

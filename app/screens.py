@@ -30,17 +30,36 @@ class Screen(Protocol):
 
 
 class Served:
-    """A document of a Bokeh server: it is edited in callbacks of its own, which lock it."""
+    """A document of a Bokeh server: it is edited in callbacks of its own, which lock it.
+
+    What is edited after the browser took the document and before it says that it has drawn it waits until then: in
+    between Panel drops messages about its components.
+    """
 
     def __init__(self, document: Document) -> None:
         self._document = document
+        self._edits: deque[Edit] = deque()
+        pn.state.onload(self._catch_up)
 
     def soon(self, edit: Edit) -> None:
         self._document.add_next_tick_callback(partial(self._run, edit))
 
     def _run(self, edit: Edit) -> None:
+        self._edits.append(edit)
         with set_curdoc(self._document):
-            edit()
+            if pn.state.loaded or not self._taken:
+                self._catch_up()
+
+    @property
+    def _taken(self) -> bool:
+        session = getattr(self._document.session_context, "session", None)
+        return session is not None and session.connection_count > 0
+
+    def _catch_up(self) -> None:
+        # All of it in one message: for each one Bokeh goes through every model of the document.
+        with pn.io.unlocked(policy="collect"):
+            while self._edits:
+                self._edits.popleft()()
 
 
 class Mark(pn.custom.JSComponent):

@@ -57,7 +57,7 @@ _SPARE = 5  # times the share of measurements at a speed at which training rests
 _PROBE_SECONDS = 0.12  # between two measurements: not more often than anyone can see
 _SNAPSHOT_SECONDS = 0.3
 _ROUND_SECONDS = 0.05  # of training at full speed between two looks at what is asked for
-_TELL_SECONDS = 0.08  # between two notices to the page
+_TELL_SECONDS = 0.13  # between two notices to the page
 _SWITCH_SECONDS = 0.0005
 """How long a thread that wants Python's lock waits for another one to give it up, in place of Python's 5 ms. Training
 asks for it at every operator, and the page when it writes a message: neither shall stand still for the other."""

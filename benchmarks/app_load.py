@@ -370,6 +370,8 @@ class Client:
         while not client.models:
             content = await client._message()
             client._learn(json.loads(content))
+        ready = {"type": "event", "name": "document_ready", "values": {"type": "map", "entries": []}}
+        client._patch({"kind": "MessageSent", "msg_type": "bokeh_event", "msg_data": ready})
         client._reader = asyncio.create_task(client._read())
         return client
 

@@ -150,8 +150,8 @@ class Client:
         """The contents of all that has come."""
 
     @classmethod
-    async def come(cls, server: Server, query: str = "") -> Client:
-        """Load the page, connect, and take the document."""
+    async def come(cls, server: Server, query: str = "", *, draws: bool = True) -> Client:
+        """Load the page, connect, take the document, and say that it is drawn if it is."""
         answer = await asyncio.to_thread(requests.get, f"{server.address}?{query}", timeout=60)
         token = re.search(r'"token":\s*"([^"]+)"', answer.text)
         assert token is not None
@@ -160,6 +160,8 @@ class Client:
         await client._message()  # the server acknowledges
         _, document = await client.ask("PULL-DOC-REQ", {})
         client._learn(document)
+        if draws:
+            client.event("document_ready")
         return client
 
     def send(self, kind: str, content: object) -> str:
@@ -183,8 +185,8 @@ class Client:
     def change(self, model: str, attribute: str, value: object) -> None:
         self.patch({"kind": "ModelChanged", "model": {"id": model}, "attr": attribute, "new": value})
 
-    def event(self, name: str, *, model: str, **values: object) -> None:
-        entries = [["model", {"id": model}], *map(list, values.items())]
+    def event(self, name: str, *, model: str | None = None, **values: object) -> None:
+        entries = [*([] if model is None else [["model", {"id": model}]]), *map(list, values.items())]
         event = {"type": "event", "name": name, "values": {"type": "map", "entries": entries}}
         self.patch({"kind": "MessageSent", "msg_type": "bokeh_event", "msg_data": event})
 

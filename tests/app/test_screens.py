@@ -1,0 +1,70 @@
+"""What a served page sends, and when."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.app.servers import Client, Server, served
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with served(tmp_path_factory.mktemp("screens") / "log") as server:
+        yield server
+
+
+def edits(client: Client) -> list[list[dict[str, Any]]]:
+    """What has come so far: the edits of every message."""
+    return [told["events"] for told in client.told if "events" in told]
+
+
+def test_all_of_an_update_comes_in_one_message(server: Server) -> None:
+    async def visit() -> list[list[dict[str, Any]]]:
+        client = await Client.come(server, "rules=mdfa,dfa&speed=max&epochs=2000")
+        client.click("▶ Start")
+        await client.wait_for("unit error signals")
+        client.told.clear()
+        for _ in range(5):
+            await client.wait_for("mini-batches")
+        client.click("Pause")
+        await client.wait_for("chip paused")
+        await client.close()
+        return edits(client)
+
+    messages = asyncio.run(visit())
+    numbers = [message for message in messages if "mini-batches" in str(message)]
+    assert len(numbers) >= 5
+    measured = [message for message in messages if "ColumnsStreamed" in str(message)]
+    assert measured
+    for message in measured:
+        streamed = [event["model"]["id"] for event in message if event["kind"] == "ColumnsStreamed"]
+        assert len(streamed) > 1, "a measurement is a point of several lines"
+        assert len(streamed) == len(set(streamed))
+        assert "mini-batches" in str(message)
+
+
+STEPPED = "&lt;b&gt;1&lt;/b&gt;&lt;span&gt;mini-batches"
+
+
+def test_nothing_is_lost_between_taking_the_page_and_drawing_it(server: Server) -> None:
+    async def visit() -> tuple[list[list[dict[str, Any]]], list[list[dict[str, Any]]]]:
+        client = await Client.come(server, "rules=mdfa", draws=False)
+        client.click("Step")
+        await client.answered()
+        await asyncio.sleep(2)  # far longer than a mini-batch takes
+        await client.answered()
+        before = edits(client)
+        client.event("document_ready")
+        await client.wait_for(STEPPED)
+        await client.answered()
+        await client.close()
+        return before, edits(client)[len(before) :]
+
+    before, after = asyncio.run(visit())
+    assert STEPPED not in str(before)
+    values = [event["new"] for message in after for event in message if event.get("attr") == "values"]
+    assert any("mdfa signs" in str(value) and "100 %" in str(value) for value in values), after
