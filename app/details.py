@@ -9,6 +9,7 @@ from bokeh.models.ranges import Range1d
 
 from app.example import ExamplePane
 from app.history import History
+from app.live import Sight
 from app.plane import PlanePane
 from app.style import PANES, WIDGETS
 from app.views import Chart, Drawn, Style
@@ -39,6 +40,7 @@ class Details:
         rules, layers: lines of a chart at most.
         given: what tabs hold that are not made here, by name.
         on_open: called when another tab is opened.
+        on_sight: called when charts that were out of sight are seen again.
         on_pick, on_find: as `ExamplePane` takes them.
     """
 
@@ -50,13 +52,15 @@ class Details:
         layers: int,
         given: Mapping[str, pn.viewable.Viewable],
         on_open: Callable[[], None],
+        on_sight: Callable[[], None],
         on_pick: Callable[[int], None],
         on_find: Callable[[], None],
     ) -> None:
         self._x, self._rules, self._layers = x, rules, layers
-        self._on_open, self._on_pick, self._on_find = on_open, on_pick, on_find
+        self._on_open, self._on_sight, self._on_pick, self._on_find = on_open, on_sight, on_pick, on_find
         self._dark = False
         self._charts: dict[str, dict[str, Chart]] = {}
+        self._sights: dict[str, Sight] = {}  # of the charts
         self._panes: dict[str, Pane] = {}
         self._views: dict[str, pn.viewable.Viewable] = dict(given)
         self.example: int | None = None
@@ -108,9 +112,10 @@ class Details:
                 chart.show(lines, old)
 
     def update(self) -> None:
-        """Draw what has come since."""
-        for chart in self._charts.get(self.tab, {}).values():
-            chart.update()
+        """Draw what has come since, where it is seen: drawing is most of what a browser does while a net trains."""
+        if self.tab in self._charts and self._sights[self.tab].seen:
+            for chart in self._charts[self.tab].values():
+                chart.update()
 
     def show(self, snapshot: Snapshot) -> None:
         """Hand a snapshot to the pane that wanted it."""
@@ -196,7 +201,10 @@ class Details:
         self._charts[tab] = charts
         for chart in charts.values():
             chart.recolour(dark=self._dark)
-        return pn.FlexBox(*map(_titled, charts.values()), sizing_mode="stretch_width", gap="6px 14px", margin=0)
+        shown = pn.FlexBox(*map(_titled, charts.values()), sizing_mode="stretch_width", gap="6px 14px", margin=0)
+        self._sights[tab] = Sight(self._on_sight)
+        place = {"sizing_mode": "stretch_width", "margin": 0, "styles": {"position": "relative"}}
+        return pn.Column(shown, self._sights[tab], **place)
 
 
 def _titled(chart: Chart) -> pn.Column:

@@ -1,4 +1,4 @@
-"""HTML with named places that change many times a second, and parts that can be picked by mouse or keyboard."""
+"""HTML with places that change many times a second and parts to pick, and whether charts are in sight."""
 
 from __future__ import annotations
 
@@ -73,3 +73,40 @@ export function render({ model }) {
     def _handle_msg(self, data: Any) -> None:
         if isinstance(data, str):
             self.pick(data)
+
+
+class Sight(pn.custom.JSComponent):
+    """Tells whether the charts that it is put below (in a `Column`) are in sight.
+
+    Args:
+        on_seen: called when they are again.
+
+    Attributes:
+        seen: whether they are; they are until a browser says otherwise.
+    """
+
+    _esm = """
+export function render({ model }) {
+  const box = document.createElement("div");
+  box.style.cssText = "position: absolute; inset: 0";
+  // Where only the headings can be seen nothing can.
+  const watch = new IntersectionObserver(
+    (entries) => model.send_msg(entries[entries.length - 1].isIntersecting), { rootMargin: "0px 0px -40px 0px" });
+  watch.observe(box);
+  model.on("remove", () => watch.disconnect());
+  return box;
+}
+"""
+
+    def __init__(self, on_seen: Callable[[], None], **settings: Any) -> None:
+        styles = {"position": "absolute", "inset": "0", "pointer-events": "none", "z-index": "-1"}
+        super().__init__(margin=0, styles=styles, **settings)
+        self.seen = True
+        self._on_seen = on_seen
+
+    def _handle_msg(self, data: Any) -> None:
+        if isinstance(data, bool):
+            again = data and not self.seen
+            self.seen = data
+            if again:
+                self._on_seen()

@@ -153,6 +153,7 @@ class Page:
             layers=LIMITS.hidden_layers,
             given={"take": self.take.view, "paper": self.paper.view},
             on_open=self._opened,
+            on_sight=lambda: self._locked(self.details.update),
             on_pick=self._pick_example,
             on_find=self._find,
         )

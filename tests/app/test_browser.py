@@ -157,6 +157,34 @@ def test_tabs_open_and_what_is_taken_away_can_be_read(visitor: Visitor) -> None:
     assert Run.load(download.value.path(), device="cpu").step > 0
 
 
+def test_charts_out_of_sight_rest_and_catch_up_when_they_are_seen(
+    visitor: Visitor, wait_until: Callable[..., None]
+) -> None:
+    def points(chart: str) -> int:
+        return int(
+            visitor.page.evaluate(
+                """(name) => Math.max(...Bokeh.documents[0].get_model_by_name(name).renderers
+                  .map((line) => line.data_source.data.x?.length ?? 0))""",
+                chart,
+            )
+        )
+
+    above, below = "Sign agreement", "Sign agreement by layer"
+    visitor.page.set_viewport_size({"width": 1280, "height": 720})
+    visitor.page.wait_for_timeout(500)  # until the server has heard of it
+    visitor.press("▶ Start")
+    wait_until(lambda: points(above) > 10, "a curve")
+    assert points(below) == 0
+    visitor.page.get_by_text("Saturated activations").scroll_into_view_if_needed()
+    wait_until(lambda: points(below) > 10, "what has come before")
+    assert points(below) >= points(above) - 2
+    visitor.page.mouse.wheel(0, -3000)
+    visitor.page.wait_for_timeout(500)
+    rested, went_on = points(below), points(above)
+    wait_until(lambda: points(above) > went_on + 5, "the curve above to go on")
+    assert points(below) == rested
+
+
 def test_pause_step_and_reset(visitor: Visitor, wait_until: Callable[..., None]) -> None:
     visitor.press("▶ Start")
     visitor.shows("100 % of the unit error signals have the true sign.")

@@ -216,6 +216,22 @@ def test_every_tab_opens_and_shows_something(visit: Visit) -> None:
     assert visit.page.details.example_pane.layer == 1  # type: ignore[union-attr]
 
 
+def test_charts_that_nobody_sees_wait(visit: Visit) -> None:
+    details = visit.page.details
+    line = details._charts["layers"]["agreement"]._live[0]
+    above = visit.page.charts["agreement"]._live[visit.page._slot("mdfa")]
+    visit.train()
+    seen = len(line.data["x"])
+    assert seen
+    details._sights["layers"]._handle_msg(False)
+    visit.until(lambda: len(above.data["x"]) > seen + 2, "more measurements")
+    assert len(line.data["x"]) == seen
+    details._sights["layers"]._handle_msg("true")  # a browser may say anything
+    assert len(line.data["x"]) == seen
+    details._sights["layers"]._handle_msg(True)
+    assert len(line.data["x"]) == len(above.data["x"])
+
+
 def test_dark_and_light_recolour_every_line(visit: Visit) -> None:
     def colours() -> list[str]:
         return [line.glyph.line_color for chart in visit.page.charts.values() for line in chart._live_lines]
