@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import gc
 import html
 import logging
 import time
@@ -17,7 +15,7 @@ import panel as pn
 from bokeh.document import Document
 from bokeh.models.ui import Tooltip
 
-from app import diagram, link, scoreboard, words
+from app import diagram, link, scoreboard, upkeep, words
 from app.controls import Controls
 from app.details import TABS, Details
 from app.history import History
@@ -48,9 +46,6 @@ _BUSY = (State.RUNNING, State.QUEUED, State.PREPARING)
 OVER = (State.FINISHED, State.DIVERGED, State.FAILED)
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _log = logging.getLogger(__name__)
-
-# When Python ends it looks for cycles among all that is left, several times: seconds for the models of some pages.
-atexit.register(gc.freeze)
 
 
 class Page:
@@ -654,6 +649,7 @@ def build() -> pn.Template:
         document._template_variables["dist_url"] = f"{pn.state.rel_path}/{styles}" if pn.state.rel_path else styles
     page = Page(None if document is None else Served(document), link.joined(pairs))
     pn.state.on_session_destroyed(page.close)
+    pn.state.on_session_destroyed(upkeep.give_back)
     template = page.template(document)
     pn.config.reconnect = True  # Panel hands it on for a served script,
     if document is not None:
