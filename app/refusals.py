@@ -10,6 +10,8 @@ import logging
 from pathlib import Path
 from types import TracebackType
 
+from tornado.websocket import WebSocketClosedError
+
 import mdfa_core
 
 LOGGERS = ("bokeh.server.protocol_handler", "bokeh.server.views.ws", "panel.reactive", "tornado.application")
@@ -28,13 +30,21 @@ class _Shorten(logging.Filter):
         return True
 
 
-_SHORTEN = _Shorten()
+class _LeaveOut(logging.Filter):
+    """What Panel had under way for a browser that is gone; that it went is a line of its own."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], WebSocketClosedError))
+
+
+_SHORTEN, _LEAVE_OUT = _Shorten(), _LeaveOut()
 
 
 def log_shortly() -> None:
     """From now on, in this process; once is enough, more does no harm."""
     for name in LOGGERS:
         logging.getLogger(name).addFilter(_SHORTEN)
+    logging.getLogger("asyncio").addFilter(_LEAVE_OUT)
 
 
 def _is_ours(traceback: TracebackType | None) -> bool:

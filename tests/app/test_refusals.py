@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 
 import pytest
+from tornado.websocket import WebSocketClosedError
 
 from app.refusals import LOGGERS, LONGEST, log_shortly
 from mdfa_core import Experiment
@@ -45,3 +46,11 @@ def test_a_reason_is_short_and_holds_no_control_characters(caplog: pytest.LogCap
     assert "\x1b" not in text
     assert text.count("\n") == 1
     assert len(text) < LONGEST + 200
+
+
+def test_a_browser_that_left_is_not_logged_twice(caplog: pytest.LogCaptureFixture) -> None:
+    def leave() -> None:
+        raise WebSocketClosedError
+
+    assert logged("asyncio", leave, caplog) == ""
+    assert "Traceback" in logged("asyncio", lambda: json.loads("\0"), caplog)
