@@ -14,6 +14,7 @@ import param
 from bokeh.document import Document
 from bokeh.models.widgets import Widget
 from panel.io.state import set_curdoc
+from tornado.ioloop import IOLoop
 
 _STYLES = os.environ.get("JUPYTERHUB_SERVICE_PREFIX", "/") + "panel-preview/static/extensions/panel/"
 """Where Panel's part of Jupyter's server has the style sheets that `pn.extension(inline=True)` puts into what is
@@ -33,16 +34,21 @@ class Served:
     """A document of a Bokeh server: it is edited in callbacks of its own, which lock it.
 
     What is edited after the browser took the document and before it says that it has drawn it waits until then: in
-    between Panel drops messages about its components.
+    between Panel drops messages about its components. Make it in the server's event loop.
     """
 
     def __init__(self, document: Document) -> None:
-        self._document = document
+        self._document, self._loop = document, IOLoop.current()
         self._edits: deque[Edit] = deque()
         pn.state.onload(self._catch_up)
 
     def soon(self, edit: Edit) -> None:
-        self._document.add_next_tick_callback(partial(self._run, edit))
+        # A document that holds its events may lose the one that announces a callback of another thread.
+        self._loop.add_callback(self._announce, edit)
+
+    def _announce(self, edit: Edit) -> None:
+        if self._document.session_context is not None:  # not over yet
+            self._document.add_next_tick_callback(partial(self._run, edit))
 
     def _run(self, edit: Edit) -> None:
         self._edits.append(edit)

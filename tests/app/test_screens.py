@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from bokeh.document import Document
 
+from app.screens import Served
 from tests.app.servers import Client, Server, served
 
 
@@ -68,3 +72,30 @@ def test_nothing_is_lost_between_taking_the_page_and_drawing_it(server: Server) 
     assert STEPPED not in str(before)
     values = [event["new"] for message in after for event in message if event.get("attr") == "values"]
     assert any("mdfa signs" in str(value) and "100 %" in str(value) for value in values), after
+
+
+def test_a_document_hears_of_edits_in_its_own_thread() -> None:
+    """It may be holding its events, and lose what another thread adds to them at the wrong moment."""
+    heard: list[int] = []
+    done: list[str] = []
+
+    def hear(callback: Callable[[], None]) -> None:
+        heard.append(threading.get_ident())
+        callback()
+
+    class Heard:
+        session_context: object = SimpleNamespace(session=None)
+        add_next_tick_callback = staticmethod(hear)
+
+    async def serve() -> None:
+        document = Heard()
+        screen = Served(cast(Document, document))
+        await asyncio.to_thread(screen.soon, lambda: done.append("first"))
+        await asyncio.sleep(0.1)
+        document.session_context = None  # the session is over
+        await asyncio.to_thread(screen.soon, lambda: done.append("second"))
+        await asyncio.sleep(0.1)
+
+    asyncio.run(serve())
+    assert heard == [threading.get_ident()]
+    assert done == ["first"]
