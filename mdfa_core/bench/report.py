@@ -167,12 +167,19 @@ def shown(value: float, unit: str) -> str:
 
 
 def shown_comparison(kind: str, value: float) -> str:
-    """A comparison for people: 0.42, 4.1× or 5 %."""
+    """A comparison for people: 0.42, 4.10× or 5.0 %."""
     if kind == "gain":
-        return f"{value:.2f}×"
+        return f"{_fixed(value, 2)}×"
     if kind == "loss":
-        return f"{round(value * 100, 1) + 0.0:.1f} %"  # + 0.0: no negative zero
-    return f"{value:.2f}"
+        return f"{_fixed(value * 100, 1)} %"
+    return _fixed(value, 2)
+
+
+def _fixed(value: float, decimals: int) -> str:
+    """A number with so many decimals below ten, one fewer from ten on, two fewer from a hundred on: a table's width."""
+    before = len(str(int(abs(round(value, decimals)))))
+    decimals = max(0, decimals + 1 - before)
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"  # + 0.0: no negative zero
 
 
 def shown_spread(kind: str, spread: Mapping[str, float]) -> str:
