@@ -142,38 +142,52 @@ class Server:
             print("the server did not end within a minute of being asked to", file=sys.stderr, flush=True)
             self._process.kill()
             self._process.wait(60)
-        self.proxy.cut()
+        self.proxy.close()
         self._log.close()
 
 
 class Proxy:
-    """A door to the server that can be shut, as a network that fails."""
+    """A door to a server of this machine that can be shut, as a network that fails."""
 
-    def __init__(self, port: int) -> None:
-        self._to, self._open = port, True
+    def __init__(self, to: int) -> None:
+        self._to, self._open = to, True
         self._door = socket.create_server(("127.0.0.1", 0))
-        self.port = self._door.getsockname()[1]
+        self.port = int(self._door.getsockname()[1])
         self._ends: list[socket.socket] = []
         threading.Thread(target=self._serve, daemon=True).start()
 
     def cut(self) -> None:
         """Every connection ends at once, and no new one comes about."""
         self._open = False
-        for end in self._ends:
+        ends, self._ends = self._ends, []
+        for end in ends:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-        self._ends = []
+            end.close()
 
     def mend(self) -> None:
         self._open = True
 
+    def close(self) -> None:
+        self.cut()
+        with contextlib.suppress(OSError):
+            self._door.shutdown(socket.SHUT_RDWR)  # wakes who waits at it
+        self._door.close()
+
     def _serve(self) -> None:
         while True:
-            visitor, _ = self._door.accept()
+            try:
+                visitor, _ = self._door.accept()
+            except OSError:
+                return
             if not self._open:
                 visitor.close()
                 continue
-            server = socket.create_connection(("127.0.0.1", self._to))
+            try:
+                server = socket.create_connection(("127.0.0.1", self._to))
+            except OSError:
+                visitor.close()
+                continue
             self._ends += [visitor, server]
             for a, b in ((visitor, server), (server, visitor)):
                 threading.Thread(target=self._carry, args=(a, b), daemon=True).start()

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-PROGRAM = ROOT / "benchmarks" / "app_load.py"
+from benchmarks import app_load
+
+PROGRAM = Path(app_load.__file__)
+ROOT = PROGRAM.parents[1]
 
 
-@pytest.fixture(scope="module")
-def app_load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_app_load", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look themselves up
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_percentile_is_what_it_says(app_load: ModuleType) -> None:
+def test_the_percentile_is_what_it_says() -> None:
     values = list(range(1, 101))
     assert app_load.percentile(values, 0.95) == 95
     assert app_load.percentile(values, 0.5) == 50
@@ -35,7 +24,7 @@ def test_the_percentile_is_what_it_says(app_load: ModuleType) -> None:
     assert app_load.percentile([1.0, 2.0], 0.95) == 2
 
 
-def test_made_up_images_are_read_as_cifar(app_load: ModuleType, tmp_path: Path) -> None:
+def test_made_up_images_are_read_as_cifar(tmp_path: Path) -> None:
     from mdfa_core import Experiment, Run
 
     app_load.made_up_cifar(tmp_path, 100)

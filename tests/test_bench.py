@@ -11,12 +11,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
+from benchmarks import gpu, tables
 from mdfa_core import ACTIVATIONS, METHODS, Network, convolutions, kernels
 from mdfa_core.bench import ROWS, Settings, document, measure, profile, profile_table, profiled, table
 from mdfa_core.bench.cases import CONV, DIGITS_FC, FC, Case
@@ -38,17 +38,6 @@ FLOAT32 = kernels.PRECISIONS["float32"]
 def python(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
-
-
-def script(name: str) -> ModuleType:
-    """A program of benchmarks/ as a module."""
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look for it
-    spec.loader.exec_module(module)
-    return module
 
 
 # --------------------------------------------------------------------------------------------------------- every row
@@ -125,7 +114,6 @@ def test_rows_hold_the_details_their_reader_needs(benchmark: tuple[str, dict[str
 
 
 def test_the_documents_part_is_made_from_the_file(benchmark: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
-    tables = script("tables")
     result, text, image = tmp_path / "r.json", tmp_path / "d.md", tmp_path / "p.svg"
     result.write_text(json.dumps(benchmark[1]), encoding="utf-8")
     text.write_text(f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n", encoding="utf-8")
@@ -144,7 +132,6 @@ def test_the_documents_part_is_made_from_the_file(benchmark: tuple[str, dict[str
 
 
 def test_the_documents_part_is_that_of_the_committed_result() -> None:
-    tables = script("tables")
     text = tables.DOCUMENT.read_text(encoding="utf-8")
     if not tables.RESULT.exists():
         pytest.skip("docs/performance.json is not here: mdfa bench --json docs/performance.json writes it")
@@ -417,14 +404,13 @@ def test_the_gpu_program_refuses_a_cpu_at_full_size(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu"])
     with pytest.raises(SystemExit) as caught:
-        script("gpu").main()
+        gpu.main()
     assert caught.value.code == 2
     assert re.fullmatch(r"gpu\.py: [^\n]+\n", capsys.readouterr().err)
 
 
 @pytest.mark.gpu
 def test_stacks_on_the_gpu_learn_what_stacks_on_the_cpu_learn() -> None:
-    gpu = script("gpu")
     for case in gpu.SMALL.checked:
         assert gpu.check(case, 3, torch.device("cuda"))["right"]
 

@@ -1,4 +1,4 @@
-"""`panel serve app/` as a user starts it, a network that fails, and a visitor who speaks Bokeh's protocol himself."""
+"""`panel serve app/` as a user starts it, and a visitor who speaks Bokeh's protocol himself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import re
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,75 +18,15 @@ from typing import Any
 import requests
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
+from benchmarks.app_load import Proxy, free_port
+
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def listens(port: int) -> bool:
     """Whether anybody takes connections there."""
     with socket.socket() as visitor:
         return visitor.connect_ex(("127.0.0.1", port)) == 0
-
-
-class Proxy:
-    """A door to a server of this machine that can be shut, as a network that fails."""
-
-    def __init__(self, to: int) -> None:
-        self._to, self._open = to, True
-        self._door = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._door.getsockname()[1])
-        self._ends: list[socket.socket] = []
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def cut(self) -> None:
-        """Every connection ends at once, and no new one comes about."""
-        self._open = False
-        ends, self._ends = self._ends, []
-        for end in ends:
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-
-    def mend(self) -> None:
-        self._open = True
-
-    def close(self) -> None:
-        self.cut()
-        with contextlib.suppress(OSError):
-            self._door.shutdown(socket.SHUT_RDWR)  # wakes who waits at it
-        self._door.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                visitor, _ = self._door.accept()
-            except OSError:
-                return
-            if not self._open:
-                visitor.close()
-                continue
-            try:
-                server = socket.create_connection(("127.0.0.1", self._to))
-            except OSError:
-                visitor.close()
-                continue
-            self._ends += [visitor, server]
-            for a, b in ((visitor, server), (server, visitor)):
-                threading.Thread(target=self._carry, args=(a, b), daemon=True).start()
-
-    @staticmethod
-    def _carry(a: socket.socket, b: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := a.recv(65536):
-                b.sendall(data)
-        for end in (a, b):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass(frozen=True)

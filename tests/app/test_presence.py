@@ -14,7 +14,8 @@ from bokeh.util.token import check_token_signature, generate_jwt_token, get_sess
 from app import presence
 from app.page import build
 from app.presence import AWAY_SECONDS, KEPT_PAGES, KEPT_SECONDS, Presence
-from tests.app.servers import Proxy, free_port, listens
+from benchmarks.app_load import Proxy, free_port
+from tests.app.servers import listens
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

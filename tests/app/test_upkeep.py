@@ -14,7 +14,7 @@ import requests
 
 from app import upkeep
 from app.page import build
-from tests.app.servers import free_port
+from benchmarks.app_load import free_port
 
 HOLES = """
 import psutil
