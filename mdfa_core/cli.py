@@ -665,11 +665,18 @@ def reproduce(
         click.echo(f"{profile}: {running.estimate(wanted, kept, data_dir=data_dir, device=device)}")
         variant = wanted.variant
         running.fill(wanted, kept, data_dir=data_dir, device=device, where=where)
-    given = {"profile": profile, "data_dir": data_dir or "", "store": str(kept.absolute()), "device": device, **choices}
-    with tqdm(names, unit="notebook", dynamic_ncols=True, leave=False, disable=None) as bar:
+    given = {"profile": profile, "data_dir": data_dir or "", "store": str(kept.absolute()), "device": device}
+    parameters = {name: {**given, **choices} for name in names}
+    for table in tables:
+        if any(cell.table == table for cell in wanted.cells):
+            parameters[f"table_{table}"] = given | running.narrowed(choices, wanted, table)
+        else:
+            del parameters[f"table_{table}"]
+            click.echo(f"table {table} has no cell with all that was asked for: its notebook is left out")
+    with tqdm(parameters, unit="notebook", dynamic_ncols=True, leave=False, disable=None) as bar:
         for name in bar:
             bar.set_postfix_str(name)
-            batch.execute(name, out / f"{name}.ipynb", given, progress_bar=False)
+            batch.execute(name, out / f"{name}.ipynb", parameters[name], progress_bar=False)
     with Store(kept) as runs:
         for path in document.write(runs, out, variant):
             click.echo(f"wrote {path}")

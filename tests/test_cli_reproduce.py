@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import nbformat
+import papermill
 import pytest
 
+from mdfa_core import batch, cli
 from mdfa_core.cli import main
+from mdfa_core.paper import recipes
+from mdfa_core.paper.recipes import CELLS, PROFILES
 from mdfa_core.store import STORE_VARIABLE, Store
 
 
@@ -29,27 +34,82 @@ def _run(*arguments: str) -> int:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # papermill's client warns about itself
 def test_a_table_end_to_end(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert _run("3", "report", "--methods", "mdfa,bp", "--classes", "3", "--out", "done") == 0
+    """Its notebook runs what was asked for and nothing else."""
+    only = ("--networks", "fc", "--activations", "tanh", "--classes", "2,3")
+    assert _run("1", "3", "report", "--methods", "mdfa,bp", *only, "--out", "done") == 0
 
     out, _ = capfd.readouterr()
-    assert out.startswith("smoke: 2 cells, at most ")
+    assert out.startswith("smoke: 4 cells, at most ")
     assert "wrote done/report.html" in out
     with Store("runs.sqlite", read_only=True) as store:
-        assert set(store.notes("cell")) == {"smoke/table-3/fc/tanh/mdfa/3", "smoke/table-3/fc/tanh/bp/3"}
+        wanted = {f"smoke/table-{table}/fc/tanh/{method}" for table in ("1", "3") for method in ("mdfa", "bp")}
+        assert {name.rpartition("/")[0] for name in store.notes("cell")} == wanted
         keys = store.notes("cell")["smoke/table-3/fc/tanh/mdfa/3"]["keys"]
         accuracies = [store.named(key).test_accuracy for key in keys]  # type: ignore[union-attr]
     done = tmp_path / "done"
     written = {path.name for path in done.iterdir()}
     tables = {f"table_{number}.{ending}" for number in range(1, 7) for ending in ("md", "tex", "csv")}
-    assert written == {"table_3.ipynb", "report.ipynb", "report.html", "report.md", "figures.csv", *tables}
-    for name in ("table_3.ipynb", "report.ipynb"):
+    assert written == {
+        "table_1.ipynb",
+        "table_3.ipynb",
+        "report.ipynb",
+        "report.html",
+        "report.md",
+        "figures.csv",
+        *tables,
+    }
+    for name in ("table_1.ipynb", "table_3.ipynb", "report.ipynb"):
         cells = nbformat.read(done / name, as_version=4).cells
         assert any(cell.get("outputs") for cell in cells)
     with (done / "figures.csv").open(encoding="utf-8", newline="") as file:
-        rows = {(row["method"], row["split"]): row for row in csv.DictReader(file) if row["mean"]}
+        found = [row for row in csv.DictReader(file) if row["mean"] and row["table"] == "3"]
+        rows = {(row["method"], row["split"]): row for row in found}
     assert set(rows) == {(method, split) for method in ("mdfa", "bp") for split in ("train", "test")}
     mean = sum(accuracies) / len(accuracies)
     assert float(rows["mdfa", "test"]["mean"]) == pytest.approx(100 * mean)
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
+    """What each notebook would have been given; none is run, and nothing is trained."""
+    given: dict[str, dict[str, Any]] = {}
+    monkeypatch.setattr(cli.running, "estimate", lambda *_, **__: "no time at all")
+    monkeypatch.setattr(cli.running, "fill", lambda *_, **__: None)
+    monkeypatch.setattr(cli.batch, "execute", lambda name, _, parameters, **__: given.setdefault(name, parameters))
+    return given
+
+
+def test_a_notebook_is_given_what_its_table_has(executed: dict[str, dict[str, Any]]) -> None:
+    assert _run("1", "2", "3", "report", "--classes", "2,3", "--activations", "relu,tanh", "--image-size", "32") == 0
+
+    kinds = ("classes", "activations", "networks")
+    lists = {name: {kind: given[kind] for kind in kinds} for name, given in executed.items()}
+    assert lists == {
+        "table_1": {"classes": "2", "activations": "relu,tanh", "networks": ""},
+        "table_2": {"classes": "2", "activations": "relu,tanh", "networks": ""},
+        "table_3": {"classes": "3", "activations": "tanh", "networks": ""},
+        "report": {"classes": "2,3", "activations": "relu,tanh", "networks": ""},
+    }
+    assert {given["image_size"] for given in executed.values()} == {32}
+
+
+@pytest.mark.parametrize("table", range(1, 7))
+def test_a_notebook_takes_all_that_narrows_its_table(table: int) -> None:
+    """What it does not take it would run although it was left out."""
+    narrowing = {"methods", "activations", "networks", "classes", "seeds", "epochs"}
+    if any(cell.table == table and recipes.base(cell, PROFILES["quick"]).image_size for cell in CELLS.values()):
+        narrowing.add("image_size")
+
+    assert narrowing <= set(papermill.inspect_notebook(batch.folder() / f"table_{table}.ipynb"))
+
+
+def test_a_table_without_a_cell_that_was_asked_for_is_left_out(
+    executed: dict[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("1", "3", "--classes", "3") == 0
+
+    assert list(executed) == ["table_3"]
+    assert "table 1 has no cell with all that was asked for: its notebook is left out\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
 
@@ -15,6 +15,7 @@ from mdfa_core.paper.reproduction import Plan, Reproduction, chosen_cells
 from mdfa_core.store import Store
 
 T = TypeVar("T")
+_LISTS = {"methods": "method", "activations": "activation", "networks": "network", "classes": "classes"}
 
 
 def plan(
@@ -54,6 +55,20 @@ def plan(
         epochs=epochs or None,
         image_size=image_size or None,
     )
+
+
+def narrowed(choices: Mapping[str, Any], wanted: Plan, table: int) -> dict[str, Any]:
+    """The texts of `plan` that describe one table's part of it: of lists, what that table's cells have.
+
+    A list that is not empty may name what only other tables have, which a plan of this table alone would refuse.
+    """
+    cells = [cell for cell in wanted.cells if cell.table == table]
+    lists = {
+        name: ",".join(dict.fromkeys(str(getattr(cell, one)) for cell in cells))
+        for name, one in _LISTS.items()
+        if choices.get(name)
+    }
+    return {**choices, **lists}
 
 
 def fill(
