@@ -28,6 +28,7 @@ from mdfa_core.experiment import Experiment
 from mdfa_core.flat import FLAT
 from mdfa_core.kernels import GEMM_VARIABLE, PRECISIONS
 from mdfa_core.paper import running
+from mdfa_core.paper.published import TABLES
 from mdfa_core.paper.recipes import PROFILES
 from mdfa_core.records import OUTCOME, Record
 from mdfa_core.store import Store, default_path
@@ -35,6 +36,7 @@ from mdfa_core.sweeps import refuse_too_large
 from mdfa_core.training import Every, Run
 
 _SAVE_SECONDS = 30.0  # between two savings of a running run
+_MOST_THREADS = 1024
 _INTERRUPTED = 130  # exit code of a program stopped by Ctrl-C
 
 
@@ -133,8 +135,8 @@ def train(
     """  # noqa: D301 - click reads the \b
     given = {name: value for name, value in settings.items() if value is not None}
     if threads is not None:
-        if threads < 1:
-            raise InvalidValue(f"{threads} threads were asked for: give at least 1")
+        if not 1 <= threads <= _MOST_THREADS:
+            raise InvalidValue(f"{threads} threads were asked for: give 1 to {_MOST_THREADS}")
         torch.set_num_threads(threads)
     for path in (save, resume):
         if path is not None and path.is_dir():
@@ -169,7 +171,10 @@ def train(
     show.close()
     if interrupted():
         where = f"stopped at step {run.step} of {run.steps}"
-        hint = f"go on with: mdfa train --resume {save}" if save else "give --save FILE to be able to go on later"
+        same = {"--device": device if device != "auto" else None, "--threads": threads, "--data-dir": data_dir}
+        words = ["--resume", save, *(word for option in same.items() if option[1] for word in option)]
+        again = shlex.join(["mdfa", "train", *map(str, words)])
+        hint = f"go on with: {again}" if save else "give --save FILE to be able to go on later"
         click.echo(f"mdfa: {where}; {hint}", err=True)
         raise click.exceptions.Exit(_INTERRUPTED)
 
@@ -659,14 +664,14 @@ def reproduce(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidValue(f"the folder {out} cannot be made ({error.strerror}): give another with --out") from None
-    variant = profile
+    wanted = running.plan(tables or list(TABLES), profile=profile, **choices)
     if tables:
-        wanted = running.plan(tables, profile=profile, **choices)
         click.echo(f"{profile}: {running.estimate(wanted, kept, data_dir=data_dir, device=device)}")
-        variant = wanted.variant
         running.fill(wanted, kept, data_dir=data_dir, device=device, where=where)
     given = {"profile": profile, "data_dir": data_dir or "", "store": str(kept.absolute()), "device": device}
     parameters = {name: {**given, **choices} for name in names}
+    if "report" in parameters:
+        parameters["report"]["profile"] = wanted.variant  # it shows the cells that were changed as this plan's are
     for table in tables:
         if any(cell.table == table for cell in wanted.cells):
             parameters[f"table_{table}"] = given | running.narrowed(choices, wanted, table)
@@ -678,7 +683,7 @@ def reproduce(
             bar.set_postfix_str(name)
             batch.execute(name, out / f"{name}.ipynb", parameters[name], progress_bar=False)
     with Store(kept) as runs:
-        for path in document.write(runs, out, variant):
+        for path in document.write(runs, out, wanted.variant):
             click.echo(f"wrote {path}")
 
 

@@ -209,6 +209,8 @@ class Comparison:
         self._bases = {
             (method, count): self._base(method, count) for count in self.profile.outputs for method in self.methods
         }
+        for seed in self.profile.seeds:
+            Experiment(seed=seed)  # refuses what is none
         self._store, self._device, self._data_dir = store, device, data_dir
         self.rows: list[Row] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 
 class MdfaError(Exception):
@@ -19,8 +20,17 @@ class UnknownName(MdfaError, KeyError):
     def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
         super().__init__(f"unknown {kind} {name!r}: choose one of {', '.join(sorted(known))}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.args)  # an exception is made again from its args, which __init__ does not take
+
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError would show it quoted
+
+
+def _again(kind: type[UnknownName], args: tuple[object, ...]) -> UnknownName:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 class GeometryError(InvalidValue):

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any
 
 from mdfa_core import initializers
@@ -93,13 +94,14 @@ class Experiment:
 
     def _check_integer(self, name: str, least: int) -> None:
         value = getattr(self, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
             raise InvalidValue(f"the {_spoken(name)} is {value!r}: give an integer of at least {least}")
+        object.__setattr__(self, name, int(value))  # NumPy's integers are none to JSON
 
     def _check_real(self, name: str, *, positive: bool) -> None:
         value = getattr(self, name)
         try:
-            number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+            number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
         except OverflowError:  # an integer beyond every float
             number = math.inf
         if not math.isfinite(number) or number < 0 or (positive and number == 0):

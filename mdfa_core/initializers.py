@@ -27,6 +27,17 @@ MONO_LOWER_BOUND = 1e-3
 """Lower bound of the uniform distribution under the non-negativity constraint (section 4)."""
 
 
+def convention_named(name: str) -> str:
+    """`name`, if it is a convention.
+
+    Raises:
+        UnknownName: it is none.
+    """
+    if name not in CONVENTIONS:
+        raise UnknownName("convention", name, CONVENTIONS)
+    return name
+
+
 class Initializer(ABC):
     """A distribution of weights, given the number of connections coming into a unit."""
 

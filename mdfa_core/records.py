@@ -199,7 +199,17 @@ class Record:
 
 def run_key(experiment: Experiment, checksum: str, numerics: int = NUMERICS) -> str:
     """SHA-256, hexadecimal, of what determines a run's numbers: configuration, data and the code's numerics."""
-    return hashlib.sha256(f"{experiment.digest()} {checksum} {numerics}".encode()).hexdigest()
+    return _key(experiment.digest(), checksum, numerics)
+
+
+def written_key(content: Mapping[str, Any]) -> str:
+    """The key a run had when `Record.to_dict` wrote it: of the settings that there were then."""
+    settings = json.dumps(content["experiment"], sort_keys=True)
+    return _key(hashlib.sha256(settings.encode()).hexdigest(), content["checksum"], content["numerics"])
+
+
+def _key(digest: str, checksum: str, numerics: int) -> str:
+    return hashlib.sha256(f"{digest} {checksum} {numerics}".encode()).hexdigest()
 
 
 class Recorder:

@@ -15,12 +15,13 @@ import datetime
 import gzip
 import json
 import os
+import re
 import sqlite3
 import time
 import uuid
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,7 +30,7 @@ from mdfa_core import flat
 from mdfa_core.errors import InvalidValue, MdfaError, StoreError
 from mdfa_core.experiment import Experiment
 from mdfa_core.flat import FLAT
-from mdfa_core.records import OUTCOME, Record, run_key
+from mdfa_core.records import OUTCOME, Record, run_key, written_key
 from mdfa_core.training import NUMERICS
 
 STORE_VARIABLE = "MDFA_STORE"
@@ -98,7 +99,8 @@ class Store:
     What `add` returned from is on the disk: a process killed at any moment loses no run that was added and leaves no
     part of one. Any number of processes of one machine may use a store at once. Close it, or use it as a context.
 
-    Runs written before a setting existed are taken to have had the setting's default.
+    Runs written before a setting existed are taken to have had the setting's default; their keys, also where notes name
+    them, become what they are now.
 
     Args:
         path: the file.
@@ -114,7 +116,7 @@ class Store:
         if self.path.is_dir():
             raise StoreError(f"{self.path} is a folder: name a file, such as {self.path / 'runs.sqlite'}")
         if read_only and not self.path.is_file():
-            raise StoreError(f"there is no store {self.path}: name one that is there, or finish a run first")
+            raise StoreError(f"there is no store {self.path}: name one that is there, or make one with mdfa reproduce")
         if not self.path.absolute().parent.is_dir():
             raise StoreError(f"the folder {self.path.parent} does not exist: make it first, or name another store")
         with self._explained("opened"):
@@ -132,7 +134,7 @@ class Store:
         """Keep records, all or none; returns how many were new.
 
         A key that is there already stays as it is, except that a run whose test images were opened replaces a sealed
-        one.
+        one, whose probes it keeps if it has none: it is the same run.
 
         Raises:
             StoreError: they cannot be written; the message names the runs, and what was stored before is intact.
@@ -371,13 +373,21 @@ class Store:
                 f"merge it into another store"
             )
         with self._writing(lambda: "the runs' new keys"):
+            rows = self._rows(f"SELECT {_COLUMNS} FROM runs WHERE {stale} ORDER BY rowid", names)
             try:
-                records = list(self._select(stale, names))
+                records = {row[0]: self._record(row) for row in rows}
             except MdfaError as error:
                 raise StoreError(f"the store {self.path} is of a program with other settings ({error})") from None
             self._connection.execute(f"DELETE FROM runs WHERE {stale}", (names,))
-            for record in records:
+            for record in records.values():
                 self._insert(record)
+            keys = {old: record.key for old, record in records.items()}
+            for note in list(self._notes()):
+                renewed = _renewed(note.value, keys)
+                if renewed != note.value:
+                    self._connection.execute(
+                        "UPDATE notes SET value = ? WHERE kind = ? AND name = ?", (renewed, note.kind, note.name)
+                    )
 
     def _pragma(self, name: str) -> int:
         return int(self._rows(f"PRAGMA {name}")[0][0])
@@ -385,6 +395,8 @@ class Store:
     # ----------------------------------------------------------------------------------------------------- the rest
 
     def _insert(self, record: Record) -> int:
+        if not record.sealed and not record.probes and (sealed := self.named(record.key)) is not None:
+            record = replace(record, probes=sealed.probes)
         content = record.to_dict()
         settings, outcome, provenance, trace = (
             json.dumps(part, sort_keys=True, allow_nan=False)
@@ -502,6 +514,7 @@ def _contents(path: Path) -> Generator[Record | _Note, None, None]:
 def _lines(path: Path) -> Iterator[Record | _Note]:
     """What an export holds."""
     number = 1
+    keys: dict[str, str] = {}
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             head = json.loads(file.readline())
@@ -513,13 +526,24 @@ def _lines(path: Path) -> Iterator[Record | _Note]:
                 )
             for number, line in enumerate(file, start=2):  # noqa: B007 - named below when something is wrong
                 content = json.loads(line)
-                yield Record.from_dict(content["run"]) if "run" in content else _Note(**content["note"])
+                if "run" in content:
+                    record = Record.from_dict(content["run"])
+                    keys[written_key(content["run"])] = record.key
+                    yield record
+                else:  # after all runs
+                    note = _Note(**content["note"])
+                    yield replace(note, value=_renewed(note.value, keys))
     except StoreError:
         raise
     except MdfaError as error:
         raise StoreError(f"line {number} of {path} cannot be read here: {error}") from None
     except (OSError, EOFError, zlib.error, KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{path} is damaged at line {number} ({error}): take another copy of it") from None
+
+
+def _renewed(value: str, keys: Mapping[str, str]) -> str:
+    """A note's text that names runs by the keys they have now."""
+    return re.sub(r'"([^"\\]*)"', lambda text: f'"{keys.get(text[1], text[1])}"', value)
 
 
 def _named(records: tuple[Record, ...]) -> str:

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import psutil
@@ -133,7 +134,7 @@ class Sweep:
         experiments: any; equal ones are trained once.
         store: where finished runs are and go; only this process writes it.
         test: whether test images may be opened. A run in the store that was sealed counts as missing then.
-        probe: how often to measure sign agreement.
+        probe: how often what is trained measures sign agreement; a run that the store has counts without it, too.
         device: as `Run` takes it.
         data_dir: likewise.
         workers: who trains; this process if left out.
@@ -302,15 +303,21 @@ def refuse_too_large(experiments: Sequence[Experiment], *, device: str = "auto")
     """Refuse a stack that would not fit the memory that is free, before any of it is taken.
 
     Raises:
-        InvalidValue: it does not fit; the message says how many replicas do.
+        InvalidValue: it does not fit; the message says how many replicas do, if one does.
         DeviceError: there is no such device.
     """
     where = str(devices.resolve(device))
-    needed, free = predicted_memory(experiments[0]), int(free_memory(where) * _SHARE)
-    if len(experiments) > 1 and len(experiments) * needed > free:
+    needed, free = predicted_memory(experiments[0]), free_memory(where)
+    if needed > free:
+        raise InvalidValue(
+            f"a run of {experiments[0].network} needs about {spoken(needed)} of memory and {spoken(free)} are free on "
+            f"{where}: give a smaller net or a smaller batch"
+        )
+    most = int(free * _SHARE) // needed
+    if len(experiments) > max(1, most):
         raise InvalidValue(
             f"a stack of {len(experiments)} replicas needs about {spoken(len(experiments) * needed)} of memory and "
-            f"{spoken(free)} may be taken on {where}: train at most {max(1, free // needed)} side by side"
+            f"{spoken(int(free * _SHARE))} may be taken on {where}: train at most {max(1, most)} side by side"
         )
 
 
@@ -374,12 +381,13 @@ def _seconds_a_step(job: Job) -> float:
         with threads(job.threads):
             cache = _cache(job.device, job.data_dir)
             run = Run(first.replace(epochs=max(first.epochs, _TIMED)), device=job.device, test=False, tasks=cache)
-            moments = []
-            for event in run.events(progress=Every(steps=1), steps=min(_TIMED, run.steps_per_epoch)):
-                if event.kind == "progress":
-                    moments.append(time.perf_counter())
-            half = len(moments) // 2
-            step = (moments[-1] - moments[half]) / max(1, len(moments) - 1 - half)
+            taken = []
+            for number in range(1, _TIMED + 1):
+                began = time.perf_counter()
+                inputs, labels = run.batch(number)
+                run.learner.score(run.learner.step(inputs, labels), labels).loss.tolist()  # waits for the device
+                taken.append(time.perf_counter() - began)
+            step = fmean(taken[_TIMED // 2 :])
             # An evaluation is a forward pass, two fifths of a step, over training and validation images.
             _rates[kind] = step * (1 + 0.4 / max(1 - first.validation, 0.1))
     return _rates[kind]

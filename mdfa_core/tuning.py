@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -130,7 +131,10 @@ class Search:
 
     def document(self) -> dict[str, Any]:
         """The whole search as plain values: candidates, rounds, every trial, the cost, what was chosen."""
-        return self._asked() | {
+        return {
+            "base": self.base.to_dict(),
+            "candidates": [dict(settings) for settings in self.candidates],
+            "rungs": [asdict(rung) for rung in self.rungs],
             "trials": [asdict(trial) | {"settings": dict(trial.settings)} for trial in self.trials],
             "epochs trained": self.epochs_trained,
             "seconds": self.seconds,
@@ -138,16 +142,12 @@ class Search:
             "chosen": dict(self.chosen),
         }
 
-    def answered_by(self, document: Mapping[str, Any]) -> bool:
-        """Whether a document is of a search like this one: same base, same candidates, same rounds."""
-        return all(document.get(name) == value for name, value in self._asked().items())
-
-    def _asked(self) -> dict[str, Any]:
-        return {
-            "base": self.base.to_dict(),
-            "candidates": [dict(settings) for settings in self.candidates],
-            "rungs": [asdict(rung) for rung in self.rungs],
-        }
+    def answered_by(self, document: Mapping[str, Any] | None) -> bool:
+        """Whether a document says what this search has found: the same was asked, with the same outcome."""
+        found = json.loads(json.dumps(self.document()))
+        return document is not None and all(
+            document.get(name) == value for name, value in found.items() if name not in ("seconds", "ended")
+        )
 
     def _trial(self, settings: Settings, number: int, found: Mapping[Experiment, Record]) -> Trial:
         records = [found[experiment] for experiment in self.experiments(settings, self.rungs[number])]

@@ -166,6 +166,9 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
     "unknown device": (["train", "--device", "tpu"], ["unknown device 'tpu'"]),
     "absent device": (["train", "--device", "cuda"], ["device 'cuda'", "no CUDA device"]),
     "no threads": (["train", "--threads", "0"], ["0 threads"]),
+    "more threads than can be": (["train", "--threads", "99999999999"], ["99999999999 threads", "1 to 1024"]),
+    "net beyond the memory": (["train", "--network", "fc:1000000,1000000"], ["fc:1000000,1000000", "a smaller net"]),
+    "net beyond all memory": (["train", "--network", f"fc:{'9' * 20}"], ["a smaller net"]),
     "no replicas": (["train", "--replicas", "0"], ["0 replicas"]),
     "seeds beyond the last": (["train", "--seed", "4294967295", "--replicas", "2"], ["below 2**32"]),
     "probe never": (["train", *SMALL, "--probe", "0"], ["seconds=0.0"]),
@@ -375,16 +378,18 @@ def _interrupted(*options: str) -> Done:
 
 
 def test_ctrl_c_saves_the_run_and_it_goes_on_to_the_same_end() -> None:
-    stopped = _interrupted("--save", "run.pt")
+    """With what a checkpoint does not hold, but a run's last bits, or its data, depend on."""
+    stopped = _interrupted("--save", "my run.pt", "--device", "cpu", "--threads", "1")
 
     assert stopped.code == 130
-    assert re.fullmatch(r"mdfa: stopped at step \d+ of 4500; go on with: mdfa train --resume run\.pt\n", stopped.err)
+    again = r"mdfa train --resume 'my run\.pt' --device cpu --threads 1"
+    assert re.fullmatch(rf"mdfa: stopped at step \d+ of 4500; go on with: {again}\n", stopped.err)
     first = _events(stopped.out)
     assert isinstance(first[0], Started)
     assert not any(isinstance(event, Finished) for event in first)
-    assert 0 < Run.load("run.pt", device="cpu").step < 4500
+    assert 0 < Run.load("my run.pt", device="cpu").step < 4500
 
-    rest = _program("train", "--resume", "run.pt", "--device", "cpu", "--json")
+    rest = _program("train", "--resume", "my run.pt", "--device", "cpu", "--json")
 
     assert (rest.code, rest.err) == (0, "")
     whole = list(train(LONG, device="cpu"))
@@ -393,8 +398,8 @@ def test_ctrl_c_saves_the_run_and_it_goes_on_to_the_same_end() -> None:
     for kind in ("started", "evaluated", "finished"):  # none lost, none twice
         said = [line for line in lines if json.loads(line)["kind"] == kind]
         assert said == [to_json(event) for event in whole if event.kind == kind]
-    assert Run.load("run.pt", device="cpu").finished  # saved where it was resumed from
-    assert os.listdir() == ["run.pt"]
+    assert Run.load("my run.pt", device="cpu").finished  # saved where it was resumed from
+    assert os.listdir() == ["my run.pt"]
 
 
 def test_ctrl_c_without_a_place_to_save_says_so() -> None:

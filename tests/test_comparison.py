@@ -77,5 +77,7 @@ def test_what_is_wrong_is_said_in_a_sentence(tmp_path: Path) -> None:
             Comparison.from_texts("smoke", store, methods="bp,hebb")
         with pytest.raises(InvalidValue, match="outputs is '1,x': give numbers separated by commas"):
             Comparison.from_texts("smoke", store, outputs="1,x")
+        with pytest.raises(InvalidValue, match="the seed is -1: give an integer of at least 0"):
+            Comparison("smoke", store, seeds=(0, -1))
         with pytest.raises(InvalidValue, match="epochs is -1: give a positive integer"):
             Comparison("smoke", store, epochs=-1)

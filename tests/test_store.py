@@ -19,7 +19,7 @@ import pytest
 from mdfa_core import Experiment
 from mdfa_core.errors import InvalidValue, StoreError, UnknownName
 from mdfa_core.flat import FLAT, run_row
-from mdfa_core.records import Record
+from mdfa_core.records import Record, written_key
 from mdfa_core.store import SCHEMA, STORE_VARIABLE, Store, default_path
 from tests.made_up import CHECKSUM, record
 
@@ -279,6 +279,52 @@ def test_runs_from_before_a_setting_existed_are_found_as_having_its_default(path
         assert store.keys() == tuple(r.key for r in records)
     with Store(path, read_only=True) as store:
         assert list(store.find([records[2].experiment])) == [records[2]]
+
+
+def test_notes_name_runs_from_before_a_setting_existed_by_their_new_keys(path: Path, tmp_path: Path) -> None:
+    records = [record(0), record(1)]
+    contents = [json.loads(json.dumps(r.to_dict())) for r in records]
+    for content in contents:
+        del content["experiment"]["precision"]
+    old = [written_key(content) for content in contents]
+    note = {"keys": old, "fit": {"keys": old[:1]}, "of": "table-1"}
+    renewed = {"keys": [r.key for r in records], "fit": {"keys": [records[0].key]}, "of": "table-1"}
+    assert not set(old) & set(renewed["keys"])
+
+    export = tmp_path / "old.jsonl.gz"
+    with Store(tmp_path / "new.sqlite") as store:
+        store.add(records)
+        store.put("cell", "one", {**note, "keys": [r.key for r in records], "fit": {"keys": [records[0].key]}})
+        store.export(export)
+    lines = gzip.decompress(export.read_bytes()).decode().splitlines()
+    head, *_, last = map(json.loads, lines)
+    last["note"]["value"] = json.dumps(note)
+    export.write_bytes(
+        gzip.compress("\n".join(json.dumps(x) for x in (head, *({"run": c} for c in contents), last)).encode())
+    )
+    with Store(path) as store:
+        store.merge(export)
+        assert store.look("cell", "one") == renewed
+
+    with Store(tmp_path / "stale.sqlite") as store:
+        store.add(records)
+        store.put(
+            "cell", "one", {**note, "keys": [f"old{r.key}" for r in records], "fit": {"keys": [f"old{records[0].key}"]}}
+        )
+        store.put("cell", "another", ["old"])
+    _forget(tmp_path / "stale.sqlite", "precision")
+    with Store(tmp_path / "stale.sqlite") as store:
+        assert store.notes("cell") == {"one": renewed, "another": ["old"]}
+
+
+def test_a_run_that_is_opened_keeps_its_probes(store: Store) -> None:
+    sealed, opened = record(0, sealed=True, probes=2), record(0)
+    store.add([sealed])
+    store.add([opened])
+
+    (kept,) = store.records()
+    assert not kept.sealed
+    assert kept == dataclasses.replace(opened, probes=sealed.probes)
 
 
 def test_runs_with_a_setting_that_is_not_known_are_refused(path: Path) -> None:

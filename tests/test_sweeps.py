@@ -226,8 +226,18 @@ def test_a_stack_of_a_command_that_would_not_fit_is_refused(monkeypatch: pytest.
 
     with pytest.raises(InvalidValue, match=r"a stack of 5 replicas needs about .*train at most 4 side by side"):
         sweeps.refuse_too_large(stack, device="cpu")
-    monkeypatch.setattr(sweeps, "free_memory", lambda device: 0)
-    sweeps.refuse_too_large(stack[:1], device="cpu")  # there is nothing smaller to offer
+    monkeypatch.setattr(sweeps, "free_memory", lambda device: predicted_memory(SMALL))
+    sweeps.refuse_too_large(stack[:1], device="cpu")  # a single net may take all that is free
+    with pytest.raises(InvalidValue, match=r"a stack of 2 replicas .*train at most 1 side by side"):
+        sweeps.refuse_too_large(stack[:2], device="cpu")
+    monkeypatch.setattr(sweeps, "free_memory", lambda device: predicted_memory(SMALL) - 1)
+    with pytest.raises(InvalidValue, match=r"a run of .* needs about .*: give a smaller net or a smaller batch"):
+        sweeps.refuse_too_large(stack[:1], device="cpu")
+
+
+@pytest.mark.parametrize("batch_size", [32, 100, 200], ids=["many steps", "two steps", "one step"])
+def test_an_epoch_takes_time_however_few_its_mini_batches(batch_size: int) -> None:
+    assert sweeps.seconds_an_epoch(Experiment(network="fc:8", batch_size=batch_size, epochs=1), device="cpu") > 0
 
 
 def _peak(experiment: Experiment) -> int:

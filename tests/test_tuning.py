@@ -160,13 +160,11 @@ def test_the_document_is_the_whole_search_and_says_what_it_answers() -> None:
         (0.3, 0.0, 0.3, 1),
     ]
     assert (document["epochs trained"], document["seconds"]) == (3, 3 * made_up.PROVENANCE.seconds)
-    assert search.answered_by(document)
-    for other in (
-        Search(BASE.replace(outputs=3), search.candidates, rungs, search._sweep),
-        Search(BASE, search.candidates[1:], rungs, search._sweep),
-        Search(BASE, search.candidates, [*rungs, *rungs], search._sweep),
-    ):
-        assert not other.answered_by(document)
+    assert search.answered_by({**document, "ended": "another day"})
+    assert not search.answered_by(None)
+    better = [{**trial, "validation": 1.0} for trial in document["trials"]]
+    for other in ({"base": BASE.replace(outputs=3).to_dict()}, {"candidates": []}, {"rungs": []}, {"trials": better}):
+        assert not search.answered_by({**document, **other})
 
 
 def test_the_best_fit_is_of_the_last_round() -> None:

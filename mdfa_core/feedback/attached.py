@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -72,8 +73,8 @@ def attach(
         example: an input (a tuple: several; a dictionary: by name) to find the shapes with; else the first one met.
 
     Raises:
-        InvalidValue: something cannot be attached; the message names it.
-        UnknownName: no such method or initialiser.
+        InvalidValue: something cannot be attached, or the floor is no finite number of at least 0.
+        UnknownName: no such method, initialiser or convention.
 
     Source: Lechner (ICLR 2020), equations 2 to 6 and Definition 1; Nøkland (2016); Lillicrap et al. (2016).
     """
@@ -85,6 +86,8 @@ def attach(
         )
     if isinstance(model, Attached):
         raise InvalidValue("this model is attached already: attach model.model, the net inside it")
+    if not (math.isfinite(floor) and floor >= 0):
+        raise InvalidValue(f"the floor of the weights is {floor!r}: give a finite number of at least 0")
     layouts.refuse_lazy(model)
     initializer = initializers.parse(feedback_init)
     if isinstance(initializer, Zeros):
@@ -93,7 +96,7 @@ def attach(
         model,
         rule,
         layouts.places(model, blocks),
-        draw=Draw(initializer, convention, rule.constraint.feedback, seed),
+        draw=Draw(initializer, initializers.convention_named(convention), rule.constraint.feedback, seed),
         axis=axis,
         floor=floor,
     )

@@ -14,6 +14,7 @@ from mdfa_core.paper.published import CELLS, TABLES, Cell
 from mdfa_core.paper.recipes import PROFILES, Profile
 from mdfa_core.store import Store
 from mdfa_core.sweeps import Advance, Here, Sweep, Workers, seconds_an_epoch
+from mdfa_core.training import Every
 from mdfa_core.tuning import Rung, Search, best_fit
 
 
@@ -40,6 +41,8 @@ class Plan:
             self.base(cell)  # refuses what the profile's data cannot give
         if self.seeds is not None and (not self.seeds or len(set(self.seeds)) != len(self.seeds)):
             raise InvalidValue(f"the seeds are {self.seeds}: give at least one, each once")
+        for seed in self.seeds or ():
+            Experiment(seed=seed)  # refuses what is none
 
     @property
     def changed(self) -> str:
@@ -169,16 +172,14 @@ class Reproduction:
         name, study = self.plan.name(cell), None
         before, each = self.plan.epochs_to_search(cell), self.plan.final_epochs
         if self.plan.rungs:
-            study = name
-            known = self.store.look("study", name)
-            search = self._search(cell)
-            if known is None or not search.answered_by(known):
-                for advance in search:
-                    done = search.epochs_trained + advance.done * search.rungs[search.round].epochs
-                    yield "tuning", advance, done
-                known = search.document()
-                self.store.put("study", name, known)
-            settings, fitting, source = known["chosen"], best_fit(known), cell
+            study, search = name, self._search(cell)
+            for advance in search:  # asks for every run of it: the store may be of other data, or of older code
+                done = search.epochs_trained + advance.done * search.rungs[search.round].epochs
+                yield "tuning", advance, done
+            document = search.document()
+            if not search.answered_by(self.store.look("study", name)):
+                self.store.put("study", name, document)
+            settings, fitting, source = document["chosen"], best_fit(document), cell
         else:
             tuned = recipes.tuned(cell)
             settings, fitting, source = dict(tuned.settings), dict(tuned.fit), tuned.source
@@ -215,7 +216,8 @@ class Reproduction:
 
     def _opened(self, experiments: Sequence[Experiment]) -> Sweep:
         """The only sweep that opens test images: once for each cell, when its settings have been chosen."""
-        return Sweep(experiments, store=self.store, test=True, **self._options)
+        probe = Every(epochs=self.plan.final_epochs)  # at the end of each run
+        return Sweep(experiments, store=self.store, test=True, probe=probe, **self._options)
 
 
 def chosen_cells(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -100,6 +101,9 @@ def repeated() -> nn.Module:
         (mlp, {"axis": -2}, "axis=-2 is no axis of units in the shape"),
         (mlp, {"feedback_init": "zeros"}, "feedback weights of zeros would deliver no error"),
         (mlp, {"feedback_init": "cauchy"}, "unknown initialiser 'cauchy'"),
+        (mlp, {"convention": "relased"}, "unknown convention 'relased': choose one of paper, released"),
+        (mlp, {"floor": -1.0}, "the floor of the weights is -1.0: give a finite number of at least 0"),
+        (mlp, {"floor": math.nan}, "the floor of the weights is nan"),
         (lambda: attach(mlp()), {}, "attached already: attach model.model"),
     ],
 )

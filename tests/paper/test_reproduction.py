@@ -219,6 +219,30 @@ def test_a_reproduction_left_at_any_stage_goes_on(store: Store, tmp_path: Path, 
         assert set(whole.keys()) == set(again)
 
 
+def test_a_search_is_asked_again_and_its_document_stays_while_it_says_the_same(store: Store) -> None:
+    wanted = plan(NAMES[0])
+    name = wanted.name(wanted.cells[0])
+    list(Reproduction(wanted, store, device="cpu"))
+    first = store.look("study", name)
+    list(Reproduction(wanted, store, device="cpu"))
+    assert store.look("study", name) == first
+
+    for trial in first["trials"]:  # as if it had been of other data, or of older code
+        trial["validation"] /= 2
+    store.put("study", name, first)
+    list(Reproduction(wanted, store, device="cpu"))
+    assert max(trial["validation"] for trial in store.look("study", name)["trials"]) > 0.5
+
+
+def test_signs_are_measured_at_the_end_of_the_runs_that_are_reported(store: Store) -> None:
+    wanted = plan(NAMES[0])
+    list(Reproduction(wanted, store, device="cpu"))
+
+    for record in store.records():
+        steps = [probe.epoch for probe in record.probes]
+        assert steps == ([] if record.sealed else [len(record.curve)])
+
+
 def test_a_search_over_other_candidates_is_not_taken_for_this_one(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,6 +306,7 @@ def test_a_plan_says_what_differs_from_its_profile() -> None:
         ({"profile": "huge"}, UnknownName, "unknown profile 'huge'"),
         ({"seeds": ()}, InvalidValue, "give at least one, each once"),
         ({"seeds": (1, 1)}, InvalidValue, "give at least one, each once"),
+        ({"seeds": (0, -1)}, InvalidValue, "the seed is -1"),
         ({"epochs": 0}, InvalidValue, "epochs"),
         ({"cells": (CELLS["table-3/fc/tanh/mdfa/50"],)}, InvalidValue, "needs 50 classes, but digits has 10"),
     ],
