@@ -752,8 +752,8 @@ CLAIMS.add(
         sentence=1,
         quote="FA, DFA, and mDFA perform best when all forward weights are initialized to zero",
         meaning="Among all initialisations of the forward weights, zeros give the best validation accuracy.",
-        criterion="In the search of every cell of the three but ReLU's: the best candidate with zeros is no worse on "
-        "validation than the best without.",
+        criterion="In the first round of the search of every cell of the three but ReLU's: the best candidate with "
+        "zeros is no worse on validation than the best without.",
         checks=tuple(criteria.best_with(cell, "forward_init", "zeros") for cell in _SEARCHED),
     ),
 )
@@ -766,8 +766,8 @@ CLAIMS.add(
         sentence=2,
         quote="networks with ReLU activation function which express poor performance with the all-zeros initialization",
         meaning="With ReLU, forward weights of zero are much worse than others.",
-        criterion="In the search of every ReLU cell of DFA, FA and mDFA: the best candidate with zeros is more than "
-        f"{criteria.MARGIN:g} points below the best without.",
+        criterion="In the first round of the search of every ReLU cell of DFA, FA and mDFA: the best candidate with "
+        f"zeros is more than {criteria.MARGIN:g} points below the best without.",
         checks=tuple(criteria.worse_with(cell, "forward_init", "zeros") for cell in _SEARCHED_RELU),
     ),
 )
@@ -797,8 +797,8 @@ CLAIMS.add(
         sentence=1,
         quote="backward weights initialized by a normal distribution perform slightly better than the scaled uniform",
         meaning="Normal feedback gives a better validation accuracy than scaled uniform feedback.",
-        criterion="In the search of every cell of DFA, FA and mDFA: the best candidate with normal feedback is no "
-        "worse on validation than the best with uniform feedback.",
+        criterion="In the first round of the search of every cell of DFA, FA and mDFA: the best candidate with normal "
+        "feedback is no worse on validation than the best with uniform feedback.",
         checks=tuple(criteria.best_with(cell, "feedback_init", "normal") for cell in (*_SEARCHED, *_SEARCHED_RELU)),
     ),
 )
@@ -811,7 +811,7 @@ CLAIMS.add(
         sentence=1,
         quote="feedback alignment algorithms are in general relatively sensitive to hyperparameter choice",
         meaning="Validation accuracy depends more on the configuration under DFA, FA and mDFA than under BP.",
-        criterion="Among a search's candidates trained for equally long, the standard deviation of validation "
+        criterion="Among the candidates in the first round of a search, the standard deviation of validation "
         "accuracies is larger than in BP's search, in every cell.",
         checks=tuple(criteria.more_sensitive(cell, _by(cell, "bp")) for cell in (*_SEARCHED, *_SEARCHED_RELU)),
     ),

@@ -15,7 +15,7 @@ from statistics import fmean, stdev
 
 from mdfa_core.activations import ACTIVATIONS
 from mdfa_core.methods import METHODS
-from mdfa_core.paper.evidence import Curve, Evidence
+from mdfa_core.paper.evidence import Curve, Evidence, Trial
 from mdfa_core.paper.published import TASKS, Cell, Split
 from mdfa_core.paper.statistics import Scores, contrast, paired
 
@@ -402,7 +402,11 @@ def _converged(curve: Curve) -> int:
 
 
 def best_with(cell: Cell, setting: str, wanted: str) -> Check:
-    """The best candidate whose `setting` starts with `wanted` is no worse on validation than the best other one."""
+    """The best candidate whose `setting` starts with `wanted` is no worse on validation than the best other one.
+
+    Here and below candidates are compared in the first round of a search: all are in it, equally long and on the same
+    tasks. Those that came further were trained longer, and chosen for what they had reached.
+    """
     return _searched(cell, setting, wanted, lambda difference: difference >= -ROUNDING, "at least 0")
 
 
@@ -413,7 +417,7 @@ def worse_with(cell: Cell, setting: str, wanted: str) -> Check:
 
 def _searched(cell: Cell, setting: str, wanted: str, holds: Callable[[float], bool], needed: str) -> Check:
     def check(evidence: Evidence) -> Finding:
-        trials = evidence.searches.get(cell, ())
+        trials = _first_round(evidence, cell)
         if not trials:
             return _waiting("no search is kept", cell)
         groups: dict[bool, list[float]] = {True: [], False: []}
@@ -434,19 +438,17 @@ def _searched(cell: Cell, setting: str, wanted: str, holds: Callable[[float], bo
     return check
 
 
-def more_sensitive(cell: Cell, than: Cell) -> Check:
-    """Candidates trained for equally long differ more: the standard deviation of their validation accuracies.
+def _first_round(evidence: Evidence, cell: Cell) -> list[Trial]:
+    return [trial for trial in evidence.searches.get(cell, ()) if trial.rung == 0]
 
-    The shortest training of each search is compared, where no candidate has been dropped; one below chance counts as
-    chance.
-    """
+
+def more_sensitive(cell: Cell, than: Cell) -> Check:
+    """Candidates differ more: the standard deviation of their validation accuracies; below chance counts as chance."""
 
     def check(evidence: Evidence) -> Finding:
         spreads, lengths = [], []
         for one in (cell, than):
-            trials = evidence.searches.get(one, ())
-            shortest = min((trial.epochs for trial in trials), default=0)
-            values = [max(trial.validation, 100 / one.classes) for trial in trials if trial.epochs == shortest]
+            values = [max(trial.validation, 100 / one.classes) for trial in _first_round(evidence, one)]
             if len(values) < 2:
                 return _waiting("no search is kept", one)
             spreads.append(stdev(values))
@@ -534,14 +536,19 @@ def _waiting(reason: str, *cells: Cell) -> Finding:
 
 
 def _scores(evidence: Evidence, *wanted: tuple[Cell, Split]) -> list[Scores] | Finding:
-    """The scores of all wanted, or a finding that says what is to be run: a cell counts with all its tasks."""
+    """The scores of all wanted, or a finding that says what is to be run: cells count with all tasks, and the same."""
     found = [evidence.scores.get(one) for one in wanted]
     missing = [cell for (cell, _), scores in zip(wanted, found, strict=True) if scores is None]
     if missing:
         return _waiting("not run", *missing)
     known = [scores for scores in found if scores is not None]
     partly = [c for (c, _), scores in zip(wanted, known, strict=True) if scores.tasks and len(scores.tasks) < TASKS]
-    return _waiting(f"run on fewer than {TASKS} tasks", *partly) if partly else known
+    if partly:
+        return _waiting(f"run on fewer than {TASKS} tasks", *partly)
+    tasks = [set(scores.tasks) for scores in known if scores.tasks]
+    if tasks and len(set.intersection(*tasks)) < TASKS:
+        return _waiting(f"run on fewer than {TASKS} tasks that are the same for all", *(cell for cell, _ in wanted))
+    return known
 
 
 def _curves(evidence: Evidence, cell: Cell) -> dict[int, Curve] | Finding:

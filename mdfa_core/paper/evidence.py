@@ -21,10 +21,10 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One candidate in one round of a search: its settings, how long it was trained, what it reached on validation."""
+    """One candidate in one round of a search: its settings, the round (from 0), what it reached on validation."""
 
     settings: Mapping[str, Any]
-    epochs: int
+    rung: int
     validation: float
     """Best validation accuracy of any epoch in percent, mean over the tasks; one that diverged at once counts as 0."""
 

@@ -65,7 +65,7 @@ class Study:
         return tuple(
             Trial(
                 settings={**base, **trial["settings"]},
-                epochs=int(self.rungs[trial["rung"]]["epochs"]),
+                rung=int(trial["rung"]),
                 validation=100 * trial["validation"],
             )
             for trial in self.trials

@@ -185,6 +185,15 @@ def test_what_was_not_run_is_named() -> None:
     assert (finding.outcome, finding.numbers, finding.cells) == (OPEN, "run on fewer than 5 tasks", (BP,))
 
 
+@pytest.mark.parametrize("first", [1, 5])
+def test_cells_are_compared_on_the_same_tasks_only(first: int) -> None:
+    here, there = (Scores.of({task: 90.0 for task in range(start, start + 5)}) for start in (0, first))
+    finding = criteria.above(MDFA, BP, "train")(Evidence(scores={(MDFA, "train"): here, (BP, "train"): there}))
+
+    assert (finding.outcome, finding.cells) == (OPEN, (MDFA, BP))
+    assert finding.numbers == "run on fewer than 5 tasks that are the same for all"
+
+
 def test_signs() -> None:
     right = Evidence(agreement={MDFA: (1.0, 1.0)})
     wrong = Evidence(agreement={MDFA: (1.0, 0.9999)})
@@ -234,7 +243,7 @@ def test_needs_many_epochs() -> None:
 
 
 def searched(*trials: tuple[Mapping[str, Any], int, float], cell: Cell = MDFA) -> Evidence:
-    return Evidence(searches={cell: tuple(Trial(settings=s, epochs=epochs, validation=v) for s, epochs, v in trials)})
+    return Evidence(searches={cell: tuple(Trial(settings=s, rung=rung, validation=v) for s, rung, v in trials)})
 
 
 ZEROS, NORMAL = {"forward_init": "zeros"}, {"forward_init": "normal:0.1"}
@@ -244,21 +253,23 @@ ZEROS, NORMAL = {"forward_init": "zeros"}, {"forward_init": "normal:0.1"}
     ("zeros", "normal", "best", "worse"), [(80, 79, YES, NO), (80, 80, YES, NO), (78, 80, NO, NO), (77.9, 80, NO, YES)]
 )
 def test_searches(zeros: float, normal: float, best: Outcome, worse: Outcome) -> None:
-    evidence = searched((ZEROS, 5, 60.0), (NORMAL, 5, 50.0), (ZEROS, 20, zeros), (NORMAL, 20, normal))
+    """By the round that all candidates were in; in the next one the one that went on is ahead whatever it is."""
+    evidence = searched((ZEROS, 0, zeros), (NORMAL, 0, normal), (ZEROS, 0, 60.0), (ZEROS, 1, 90.0), (NORMAL, 2, 95.0))
     assert outcome(criteria.best_with(MDFA, "forward_init", "zeros"), evidence) is best
     assert outcome(criteria.worse_with(MDFA, "forward_init", "zeros"), evidence) is worse
 
 
 def test_a_search_of_one_kind_decides_nothing() -> None:
     check = criteria.best_with(MDFA, "forward_init", "zeros")
-    assert outcome(check, searched((ZEROS, 5, 60.0))) is OPEN
+    assert outcome(check, searched((ZEROS, 0, 60.0))) is OPEN
+    assert outcome(check, searched((ZEROS, 0, 60.0), (NORMAL, 1, 60.0))) is OPEN
     assert outcome(check, Evidence()) is OPEN
 
 
 def test_what_is_the_same_but_for_binary_fractions_is_the_same() -> None:
     """A mean over tasks and the same decimal written down differ in their last bits; no verdict hangs on these."""
     same, less = 80.0, math.nextafter(80.0, 0)
-    finding = criteria.best_with(MDFA, "forward_init", "zeros")(searched((ZEROS, 5, less), (NORMAL, 5, same)))
+    finding = criteria.best_with(MDFA, "forward_init", "zeros")(searched((ZEROS, 0, less), (NORMAL, 0, same)))
     assert finding.outcome is YES
     assert "difference +0.0" in finding.numbers
     ours, theirs = {MDFA: [same] * 5, BP: [less] * 5}, {MDFA: [less] * 5, BP: [same] * 5}
@@ -269,14 +280,14 @@ def test_what_is_the_same_but_for_binary_fractions_is_the_same() -> None:
 
 
 def test_sensitivity_is_compared_where_no_candidate_is_dropped() -> None:
-    wide = searched((ZEROS, 5, 60.0), (NORMAL, 5, 90.0), (NORMAL, 20, 90.0), (NORMAL, 20, 90.0))
-    narrow = searched((ZEROS, 5, 70.0), (NORMAL, 5, 75.0), (NORMAL, 20, 50.0), (NORMAL, 20, 99.0), cell=BP)
+    wide = searched((ZEROS, 0, 60.0), (NORMAL, 0, 90.0), (NORMAL, 1, 90.0), (NORMAL, 1, 90.0))
+    narrow = searched((ZEROS, 0, 70.0), (NORMAL, 0, 75.0), (NORMAL, 1, 50.0), (NORMAL, 1, 99.0), cell=BP)
     both = Evidence(searches={**wide.searches, **narrow.searches})
     assert outcome(criteria.more_sensitive(MDFA, BP), both) is YES
     assert outcome(criteria.more_sensitive(BP, MDFA), both) is NO
     assert outcome(criteria.more_sensitive(MDFA, BP), wide) is OPEN
     # Below chance (a run that diverged at once counts as 0 in a search) is no better or worse than chance.
-    failed = searched((ZEROS, 5, 0.0), (NORMAL, 5, 51.0), cell=BP)
+    failed = searched((ZEROS, 0, 0.0), (NORMAL, 0, 51.0), cell=BP)
     assert outcome(criteria.more_sensitive(BP, MDFA), Evidence(searches={**wide.searches, **failed.searches})) is NO
 
 

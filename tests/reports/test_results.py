@@ -100,7 +100,7 @@ def test_a_search_counts_only_for_the_same_data_and_net(store: Store) -> None:
     assert result.study is not None
     assert result.study.name == f"full/{CELL.name}"
     trials = evidence([result]).searches[CELL]
-    assert [trial.epochs for trial in trials] == [2, 2, 2, 2, 4]
+    assert [trial.rung for trial in trials] == [0, 0, 0, 0, 1]
     assert [trial.validation for trial in trials] == pytest.approx([80, 70, 75, 60, 82])
     assert trials[0].settings["forward_init"] == "zeros"
     assert trials[0].settings["method"] == "mdfa"  # from the base
