@@ -2,7 +2,7 @@
 
     python benchmarks/peers.py [--threads 2] [--quick] [--json FILE]
 
-BioTorch is optional: pip install 'mdfa[peers]'. What cannot run says why in its row.
+BioTorch is optional: pip install -e '.[peers]' in the clone. What cannot run says why in its row.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def biotorch_step(outputs: int, bias: bool) -> Step:
     try:
         from biotorch.module.biomodule import BioModule
     except ImportError as error:
-        raise CannotRun(f"not installed or not importable ({error}): pip install 'mdfa[peers]'") from None
+        raise CannotRun(f"not installed or not importable ({error}): pip install -e '.[peers]' in the clone") from None
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it reports what it converts
             model = BioModule(torch_net(outputs, bias), mode="dfa", output_dim=outputs).train()

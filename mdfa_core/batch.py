@@ -41,7 +41,7 @@ def execute(name: str, output: Path, parameters: Mapping[str, Any], *, progress_
         import papermill
         from papermill.exceptions import PapermillExecutionError
     except ImportError:
-        raise MissingPackage("notebooks need papermill: run pip install 'mdfa[notebooks]'") from None
+        raise MissingPackage("notebooks need papermill: run pip install -e '.[notebooks]' in the clone") from None
     if name not in NOTEBOOKS:
         raise UnknownName("notebook", name, NOTEBOOKS)
     source = folder() / f"{name}.ipynb"

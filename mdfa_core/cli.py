@@ -704,7 +704,7 @@ def serve_app(port: int, address: str, origin: tuple[str, ...], prefix: str, sho
     found = {name: importlib.util.find_spec(name) for name in ("app", "panel")}
     missing = [name for name, spec in found.items() if spec is None]
     if missing or found["app"] is None or found["app"].origin is None:
-        raise InvalidValue("the app is not installed here: install it with pip install 'mdfa[app]', or run make app")
+        raise InvalidValue("the app is not installed here: run make app, or pip install -e '.[app]' in the clone")
     command = [sys.executable, "-m", "panel", "serve", str(Path(found["app"].origin).parent), "--liveness"]
     command += ["--port", str(port), "--address", address]
     command += [word for host in origin for word in ("--allow-websocket-origin", host)]

@@ -45,7 +45,7 @@ def workers(where: str) -> Iterator[Workers]:
     try:
         from distributed import Client, LocalCluster
     except ImportError:
-        raise ClusterError("a cluster needs the package distributed: pip install 'mdfa[distributed]'") from None
+        raise ClusterError("a cluster needs distributed: pip install -e '.[distributed]' in the clone") from None
     kind, _, rest = where.partition(":")
     if kind == "local":
         if not rest.isascii() or not rest.isdigit() or int(rest) < 1:

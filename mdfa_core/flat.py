@@ -120,7 +120,7 @@ def write_parquet(path: Path, table: FlatTable, records: Iterable[Record]) -> No
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        raise StoreError("Parquet needs pyarrow: install it with pip install 'mdfa[results]', or export .csv") from None
+        raise StoreError("Parquet needs pyarrow: pip install -e '.[results]' in the clone, or export .csv") from None
     kinds = {"str": pyarrow.string(), "int": pyarrow.int64(), "float": pyarrow.float64(), "bool": pyarrow.bool_()}
     schema = pyarrow.schema([(name, kinds[kind.removesuffix(" | None")]) for name, kind in table.columns.items()])
     with parquet.ParquetWriter(path, schema) as writer:

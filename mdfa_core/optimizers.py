@@ -76,7 +76,7 @@ class RMSprop(Optimizer):
 
 
 class Adam(Optimizer):
-    """Kingma & Ba (2014) in the form TensorFlow uses, with ε̂ = 10⁻⁸ added after the bias correction of the rate.
+    """Kingma & Ba (2014) in the form TensorFlow uses, with ε̂ = 10⁻⁸ beside an uncorrected √v.
 
     θ ← θ − η √(1 − β₂ᵗ)/(1 − β₁ᵗ) · m / (√v + ε̂), m ← 0.9 m + 0.1 g, v ← 0.999 v + 0.001 g². `torch.optim.Adam` adds ε
     to the corrected √v̂ instead.

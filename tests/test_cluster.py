@@ -26,7 +26,7 @@ from mdfa_core.records import Record
 from mdfa_core.store import Store
 from mdfa_core.sweeps import Here, Job, Sweep, free_memory
 
-distributed = pytest.importorskip("distributed", reason="needs Dask: pip install 'mdfa[distributed]'")
+distributed = pytest.importorskip("distributed", reason="needs Dask: pip install -e '.[distributed]' in the clone")
 
 ROOT = Path(__file__).parents[1]
 TINY = Experiment(network="fc:8", epochs=2, batch_size=32)
@@ -351,7 +351,10 @@ def test_no_cluster_is_this_process() -> None:
 def test_without_dask_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
 
-    with pytest.raises(ClusterError, match=r"pip install 'mdfa\[distributed\]'"), cluster.workers("local:2"):
+    with (
+        pytest.raises(ClusterError, match=r"pip install -e '\.\[distributed\]' in the clone"),
+        cluster.workers("local:2"),
+    ):
         pass
 
 

@@ -52,7 +52,7 @@ def test_csv_is_exact(table: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("table", FLAT)
 def test_parquet_is_exact(table: str, tmp_path: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install 'mdfa[results]'")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install -e '.[results]' in the clone")
     write_parquet(tmp_path / "t.parquet", FLAT[table], RECORDS)
     assert repr(parquet.read_table(tmp_path / "t.parquet").to_pylist()) == repr(_rows(table))  # types, too
     write_parquet(tmp_path / "none.parquet", FLAT[table], [])
@@ -63,6 +63,6 @@ def test_parquet_is_exact(table: str, tmp_path: Path) -> None:
 
 def test_parquet_without_its_library_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(StoreError, match=r"install it with pip install 'mdfa\[results\]'"):
+    with pytest.raises(StoreError, match=r"needs pyarrow: pip install -e '\.\[results\]' in the clone"):
         write_parquet(tmp_path / "t.parquet", FLAT["runs"], RECORDS)
     assert not list(tmp_path.iterdir())

@@ -14,7 +14,9 @@ from mdfa_core.feedback.tensorboard import check_every
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
 except ImportError:
-    raise MdfaError("the Lightning callback needs the package lightning: pip install 'mdfa[integrations]'") from None
+    raise MdfaError(
+        "the Lightning callback needs the package lightning: pip install -e '.[integrations]' in the clone"
+    ) from None
 
 
 class LogMeasurement(Callback):

@@ -39,7 +39,7 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise MdfaError(
-                "a TensorBoard log needs the package tensorboard: pip install 'mdfa[integrations]'"
+                "a TensorBoard log needs the package tensorboard: pip install -e '.[integrations]' in the clone"
             ) from None
         check_every(every)
         self._writer = SummaryWriter(os.fspath(folder))

@@ -10,7 +10,7 @@ _missing = [name for name in _NEEDED if find_spec(name) is None]
 if _missing:
     raise MissingPackage(
         f"reports need {', '.join(_missing)}, which {'is' if len(_missing) == 1 else 'are'} not installed: "
-        "run pip install 'mdfa[results]'"
+        "run pip install -e '.[results]' in the clone"
     )
 
 from mdfa_core.reports.document import html, markdown, write  # noqa: E402 - they import what was looked for above

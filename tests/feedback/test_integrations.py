@@ -86,7 +86,9 @@ def test_a_missing_package_is_named_in_a_sentence(
         "tensorboard": lambda: TensorBoard(tmp_path, LOSS),
         "lightning": lambda: importlib.import_module("mdfa_core.feedback.lightning"),
     }
-    with pytest.raises(MdfaError, match=rf"needs the package {package}: pip install 'mdfa\[integrations\]'"):
+    with pytest.raises(
+        MdfaError, match=rf"needs the package {package}: pip install -e '\.\[integrations\]' in the clone"
+    ):
         uses[package]()
 
 
