@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
-from typing import Any, TypeVar
+from typing import Any
 
 from mdfa_core.errors import InvalidValue
 from mdfa_core.experiment import Experiment
 from mdfa_core.methods import METHODS
 from mdfa_core.records import Record
-from mdfa_core.registry import Table
+from mdfa_core.registry import Table, listed
 from mdfa_core.store import Store
 from mdfa_core.sweeps import Advance, Sweep
 from mdfa_core.training import Every
 from mdfa_core.tuning import Rung, Search
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,9 +225,9 @@ class Comparison:
         return cls(
             profile,
             store,
-            methods=_listed("methods", methods, str),
-            outputs=_listed("outputs", outputs, int),
-            seeds=_listed("seeds", seeds, int),
+            methods=listed("methods", methods, str),
+            outputs=listed("outputs", outputs, int),
+            seeds=listed("seeds", seeds, int),
             **more,
         )
 
@@ -260,10 +258,3 @@ class Comparison:
 
     def _base(self, method: str, outputs: int) -> Experiment:
         return Experiment(data=self.profile.data, network=self.profile.network, method=method, outputs=outputs)
-
-
-def _listed(name: str, text: str, kind: Callable[[str], T]) -> tuple[T, ...]:
-    try:
-        return tuple(kind(item.strip()) for item in text.split(",") if item.strip())
-    except ValueError:
-        raise InvalidValue(f"{name} is {text!r}: give numbers separated by commas, or nothing") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 from mdfa_core.errors import InvalidValue, UnknownName
@@ -51,3 +51,15 @@ class Table(Mapping[str, T], Generic[T]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def listed(name: str, text: str, kind: Callable[[str], T]) -> tuple[T, ...]:
+    """The items of a text, separated by commas, as a command line or a notebook gives several names or numbers.
+
+    Raises:
+        InvalidValue: an item is no number although `kind` makes numbers.
+    """
+    try:
+        return tuple(kind(item.strip()) for item in str(text).split(",") if item.strip())
+    except ValueError:
+        raise InvalidValue(f"{name} is {text!r}: give numbers separated by commas, or nothing") from None

@@ -7,7 +7,7 @@ import pytest
 from mdfa_core import ACTIVATIONS, DATASETS, INITIALIZERS, METHODS, NETWORKS, OPTIMIZERS
 from mdfa_core.errors import InvalidValue, MdfaError, UnknownName
 from mdfa_core.events import EVENTS
-from mdfa_core.registry import Table
+from mdfa_core.registry import Table, listed
 
 TABLES = [ACTIVATIONS, DATASETS, EVENTS, INITIALIZERS, METHODS, NETWORKS, OPTIMIZERS]
 
@@ -67,3 +67,11 @@ def test_the_packages_own_tables_refuse_unknown_names_with_a_package_error(table
     assert len(table) > 0
     with pytest.raises(MdfaError, match=f"unknown {table.kind}"):
         table["no such name"]
+
+
+def test_a_text_is_a_list_of_what_is_between_its_commas() -> None:
+    assert listed("methods", " bp, ,mdfa,", str) == ("bp", "mdfa")
+    assert listed("seeds", "3,0", int) == (3, 0)
+    assert listed("seeds", "", int) == ()
+    with pytest.raises(InvalidValue, match="seeds is '1,x': give numbers separated by commas, or nothing"):
+        listed("seeds", "1,x", int)

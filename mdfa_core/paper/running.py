@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -12,9 +12,9 @@ from mdfa_core import cluster, devices
 from mdfa_core.errors import InvalidValue
 from mdfa_core.paper.recipes import PROFILES
 from mdfa_core.paper.reproduction import Plan, Reproduction, chosen_cells
+from mdfa_core.registry import listed
 from mdfa_core.store import Store
 
-T = TypeVar("T")
 _LISTS = {"methods": "method", "activations": "activation", "networks": "network", "classes": "classes"}
 
 
@@ -40,10 +40,10 @@ def plan(
     cells = chosen_cells(
         (tables,) if isinstance(tables, int) else tuple(tables),
         profile=profile,
-        methods=_listed("methods", methods, str),
-        activations=_listed("activations", activations, str),
-        networks=_listed("networks", networks, str),
-        classes=_listed("classes", classes, int),
+        methods=listed("methods", methods, str),
+        activations=listed("activations", activations, str),
+        networks=listed("networks", networks, str),
+        classes=listed("classes", classes, int),
     )
     for name, number in (("epochs", epochs), ("image size", image_size)):
         if not isinstance(number, int) or number < 0:
@@ -51,7 +51,7 @@ def plan(
     return Plan(
         profile=profile,
         cells=cells,
-        seeds=_listed("seeds", seeds, int) or None,
+        seeds=listed("seeds", seeds, int) or None,
         epochs=epochs or None,
         image_size=image_size or None,
     )
@@ -117,11 +117,3 @@ def spoken(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.2g} {unit}"
     return f"{max(seconds, 1):.0f} seconds"
-
-
-def _listed(name: str, text: str, kind: Callable[[str], T]) -> tuple[T, ...]:
-    """The items of a text, separated by commas."""
-    try:
-        return tuple(kind(item.strip()) for item in str(text).split(",") if item.strip())
-    except ValueError:
-        raise InvalidValue(f"{name} is {text!r}: give numbers separated by commas, or nothing") from None
