@@ -17,6 +17,9 @@ from mdfa_core.sweeps import Advance, Here, Sweep, Workers, seconds_an_epoch
 from mdfa_core.training import Every
 from mdfa_core.tuning import Rung, Search, best_fit
 
+PROBES = 10
+"""How often a run that a table reports measures sign agreement, about: the last time at its end."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -216,7 +219,7 @@ class Reproduction:
 
     def _opened(self, experiments: Sequence[Experiment]) -> Sweep:
         """The only sweep that opens test images: once for each cell, when its settings have been chosen."""
-        probe = Every(epochs=self.plan.final_epochs)  # at the end of each run
+        probe = Every(epochs=max(1, self.plan.final_epochs // PROBES))
         return Sweep(experiments, store=self.store, test=True, probe=probe, **self._options)
 
 

@@ -48,6 +48,8 @@ class Section:
     table: PaperTable
     beside: pd.DataFrame
     differences: pd.DataFrame
+    signs: pd.DataFrame
+    """Of the cells whose runs measured them."""
     run: int
     """Cells that were run."""
     borrowed: int
@@ -195,6 +197,7 @@ def _section(found: Sequence[Result], table: PaperTable) -> Section:
         table=table,
         beside=tables.beside(found, table.number),
         differences=tables.differences(found, table.number),
+        signs=tables.signs(found, table.number),
         run=sum(bool(result.records) for result in rows),
         borrowed=sum(bool(result.records) and result.borrowed is not None for result in rows),
         cells=len(rows),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean, stdev
 from typing import Any
 
 import pandas as pd
@@ -112,6 +113,42 @@ def _difference(a: Result, b: Result, split: Split) -> dict[str, str] | None:
         "ahead in": f"{contrast.positive} of {len(contrast.tasks)}",
         "not tuned": ", ".join(title(result.cell) for result in (a, b) if result.borrowed is not None),
     }
+
+
+def signs(found: Iterable[Result], number: int) -> pd.DataFrame:
+    """How well error signals and updates agree with the true gradient in table `number`: one row a measured cell.
+
+    Shares of equal signs in percent, of unit error signals, single examples' updates and mini-batch updates, and the
+    angle between mini-batch update and gradient in degrees: at the last measurement of each run, mean ± sample standard
+    deviation over tasks. `lowest` is the least share of unit error signals at any measurement. Entries that are 0 on
+    either side have no sign and are left out.
+    """
+    rows = []
+    for result in of_table(found, number):
+        last = [record.probes[-1] for record in result.records if record.probes]
+        if last:
+            units = [probe.unit for record in result.records for probe in record.probes if probe.unit is not None]
+            rows.append(
+                {
+                    "Network": NETWORKS[result.cell.network],
+                    **_varied(result.cell),
+                    "Method": title(result.cell),
+                    "unit errors": _spread([probe.unit for probe in last], 100),
+                    "lowest": f"{100 * min(units):.4g}" if units else "",
+                    "single examples": _spread([probe.example for probe in last], 100),
+                    "mini-batch": _spread([probe.batch for probe in last], 100),
+                    "angle": _spread([probe.angle for probe in last], 1),
+                    "tasks": str(len(last)),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _spread(values: Iterable[float | None], scale: float) -> str:
+    known = [scale * value for value in values if value is not None]
+    if not known:
+        return ""
+    return f"{fmean(known):.1f}" + (f" ± {stdev(known):.1f}" if len(known) > 1 else "")
 
 
 def _varied(cell: Cell) -> dict[str, str]:

@@ -234,13 +234,12 @@ def test_a_search_is_asked_again_and_its_document_stays_while_it_says_the_same(s
     assert max(trial["validation"] for trial in store.look("study", name)["trials"]) > 0.5
 
 
-def test_signs_are_measured_at_the_end_of_the_runs_that_are_reported(store: Store) -> None:
-    wanted = plan(NAMES[0])
-    list(Reproduction(wanted, store, device="cpu"))
+@pytest.mark.parametrize(("epochs", "measured"), [(3, [1, 2, 3]), (21, [2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 21])])
+def test_signs_are_measured_in_the_runs_that_are_reported(store: Store, epochs: int, measured: list[int]) -> None:
+    list(Reproduction(plan(NAMES[0], epochs=epochs), store, device="cpu"))
 
     for record in store.records():
-        steps = [probe.epoch for probe in record.probes]
-        assert steps == ([] if record.sealed else [len(record.curve)])
+        assert [probe.epoch for probe in record.probes] == ([] if record.sealed else measured)
 
 
 def test_a_search_over_other_candidates_is_not_taken_for_this_one(

@@ -103,6 +103,8 @@ def test_markdown_says_the_same_numbers(found: tuple[Result, ...], read: Reader)
             for finding in one.here.decided:
                 assert finding.numbers in text
                 assert finding.numbers in plain
+    for told in (text, plain):
+        assert told.count("the lowest share of unit errors at any measurement") == 2  # Tables 1 and 6
     assert "{{" not in text
     assert "\n\n\n\n" not in text
 

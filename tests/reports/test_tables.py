@@ -79,6 +79,32 @@ def test_differences_are_shown_where_both_methods_were_run(found: tuple[Result, 
     assert re.fullmatch(r"[0-5] of 5", first["ahead in"])
 
 
+def test_signs_are_told_at_the_end_and_where_they_are_lowest(found: tuple[Result, ...]) -> None:
+    result = next(result for result in found if result.cell == CELLS["table-1/fc/tanh/mdfa/2"])
+    first, last = result.records[0].probes
+    shares = (1.0, 0.9, 0.95, 1.0, None)  # of the last measurement; one where no sign is defined
+    records = tuple(
+        replace(record, probes=(replace(first, unit=0.125), replace(last, unit=share, angle=30.0)))
+        for record, share in zip(result.records, shares, strict=True)
+    )
+    silent = replace(next(r for r in found if r.cell == CELLS["table-1/fc/tanh/bp/2"]))
+    silent = replace(silent, records=tuple(replace(record, probes=()) for record in silent.records))
+
+    (row,) = tables.signs([replace(result, records=records), silent], 1).to_dict("records")
+    assert row == {
+        "Network": "FC",
+        "Activation": "tanh",
+        "Method": "mDFA",
+        "unit errors": "96.2 ± 4.8",
+        "lowest": "12.5",
+        "single examples": "90.0 ± 0.0",
+        "mini-batch": "70.0 ± 0.0",
+        "angle": "30.0 ± 0.0",
+        "tasks": "5",
+    }
+    assert tables.signs(found, 3).empty
+
+
 @pytest.mark.parametrize("number", TABLES)
 def test_latex_is_balanced_and_escaped(number: int, found: tuple[Result, ...]) -> None:
     frame = tables.beside(found, number)
