@@ -103,6 +103,8 @@ def _reason(error: requests.RequestException) -> str:
         return "the server does not answer"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the connection broke off in the middle"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "the server's certificate cannot be verified"
     if isinstance(error, requests.ConnectionError):
         return "no connection"
     return type(error).__name__

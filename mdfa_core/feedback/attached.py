@@ -133,22 +133,35 @@ class Draw:
 
 
 class Feedback(nn.Module):
-    """Fixed feedback as numbered buffers: moved, copied and saved with the model, never learned."""
+    """Fixed feedback as numbered buffers: moved, copied and saved with the model, never learned.
 
-    def put(self, number: int, shape: FeedbackShape, draw: Callable[[], Tensor]) -> None:
-        """Make a buffer unless it was loaded already.
+    Args:
+        nonnegative: whether the rule needs numbers ≥ 0; others are not loaded then.
+    """
+
+    def __init__(self, *, nonnegative: bool) -> None:
+        super().__init__()
+        self._nonnegative = nonnegative
+        self._whole = False
+
+    def put(self, made: Sequence[tuple[FeedbackShape, Tensor, Callable[[], Tensor]]]) -> None:
+        """Make all buffers but those that were loaded already: shape, a tensor like it, and what draws it.
 
         Raises:
-            GeometryError: what was loaded has another shape.
+            GeometryError: what was loaded has other shapes.
         """
-        name = str(number)
-        if name not in self._buffers:
-            self.register_buffer(name, draw())
-        if self[number].shape != torch.Size(shape.shape):
-            raise GeometryError(
-                f"feedback {name} was loaded with the shape {tuple(self[number].shape)}, but the model needs "
-                f"{shape.shape}: load what was saved from this model with the same blocks, axis and method"
-            )
+        loaded = {name: tuple(tensor.shape) for name, tensor in self._buffers.items() if tensor is not None}
+        for number, (shape, like, draw) in enumerate(made):
+            name = str(number)
+            self.register_buffer(name, self[number].to(like) if name in loaded else draw())
+            if self[number].shape != torch.Size(shape.shape):
+                raise GeometryError(
+                    f"feedback {name} was loaded with the shape {loaded[name]}, but the model needs {shape.shape}: "
+                    f"{_LOAD_THE_SAME}"
+                )
+        if len(self) != len(made):
+            raise GeometryError(f"{len(self)} feedbacks were loaded, but the model needs {len(made)}: {_LOAD_THE_SAME}")
+        self._whole = True
 
     def __getitem__(self, number: int) -> Tensor:
         tensor = self._buffers[str(number)]
@@ -164,9 +177,18 @@ class Feedback(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         for key, tensor in state_dict.items():
             name = key.removeprefix(prefix)
-            if key.startswith(prefix) and name.isdigit() and name not in self._buffers:
+            if not key.startswith(prefix) or not name.isdigit():
+                continue
+            if self._nonnegative and bool((tensor < 0).any()):
+                raise InvalidValue(
+                    f"feedback {name} has numbers below 0, and the rule needs them ≥ 0: {_LOAD_THE_SAME}"
+                )
+            if name not in self._buffers and not self._whole:
                 self.register_buffer(name, torch.empty_like(tensor))
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+_LOAD_THE_SAME = "load what was saved from this model with the same blocks, axis and method"
 
 
 class Attached(nn.Module):
@@ -190,7 +212,7 @@ class Attached(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.method = model, method
-        self.feedback = Feedback()
+        self.feedback = Feedback(nonnegative=method.constraint.feedback)
         self._draw, self._axis, self._floor = draw, axis, floor
         self._wanted = [place.block for place in places]
         self._layout: Layout | None = None
@@ -198,21 +220,25 @@ class Attached(nn.Module):
         self._versions: tuple[int, ...] = ()
         self._switch = Switch()
         self._hooks: list[RemovableHandle] = []
+        self._hooked: list[nn.Module] = [place.module for place in places]
         for place in places:
             cut = Cut(place.block, self._switch)
             if place.before:
                 self._hooks.append(place.module.register_forward_pre_hook(cut.before))
             else:
                 self._hooks.append(place.module.register_forward_hook(cut.after))
+        made = []
         for number, layer in enumerate(layouts.fixed_places(model) if self._layerwise else ()):
             weight = layer.weight.detach()
             shape = FeedbackShape(tuple(weight.shape), weight_fan_in(weight, layer.geometry))
             # Number n − 1, because layer n sends it down to layer n − 1: so a plain net has the engine's numbers.
-            if method.transport.needs_feedback:
-                self.feedback.put(number, shape, functools.partial(draw, shape, number - 1, weight))
+            made.append((shape, weight, functools.partial(draw, shape, number - 1, weight)))
             fixed = FixedLayer(number, layer.geometry, self._switch)
             self._hooks.append(layer.module.register_forward_pre_hook(fixed.before))
             self._hooks.append(layer.module.register_forward_hook(fixed.after))
+            self._hooked.append(layer.module)
+        if self._layerwise and method.transport.needs_feedback:
+            self.feedback.put(made)
         _ALL.add(self)
 
     # -------------------------------------------------------------------------------------------------------- training
@@ -222,12 +248,20 @@ class Attached(nn.Module):
         if self._layout is None:
             self.prepare(args, kwargs)
         if not torch.compiler.is_compiling():
-            self.project_()
+            self._check_modules()
+            if self._written():
+                self.project_()
         if not torch.is_grad_enabled():
             return self.model(*args, **kwargs)
         current = self._learning_pass()
         output = self._passed(current, self.model, args, kwargs)
         return self._tied(output, current.met) if self._direct else output
+
+    def _check_modules(self) -> None:
+        """Refuse to go on without a hook that went away with its module."""
+        there = set(map(id, self.model.modules()))
+        if any(id(module) not in there for module in self._hooked):
+            raise InvalidValue("a module of the model was replaced after it was attached: attach the model again")
 
     def _learning_pass(self) -> Pass:
         if self._direct:
@@ -311,10 +345,13 @@ class Attached(nn.Module):
             )
             output = output_tensor(self._untouched(current, args, kwargs))
             found = layouts.layout(self.model, self._wanted, current.met, output, above)
+        if self._layerwise:
+            layouts.refuse_unseen(self.model, found, current.seen)
         if self._direct:
             like = next(p.detach() for p in self.model.parameters() if p.is_floating_point())
-            for number, shape in enumerate(layouts.feedback_shapes(found, self._axis)):
-                self.feedback.put(number, shape, functools.partial(self._draw, shape, number, like))
+            shapes = layouts.feedback_shapes(found, self._axis)
+            draws = [functools.partial(self._draw, shape, number, like) for number, shape in enumerate(shapes)]
+            self.feedback.put([(shape, like, draw) for shape, draw in zip(shapes, draws, strict=True)])
         self._held = self._constrained(found)
         for weight in self._held_weights():
             weight.detach().abs_()  # the paper's non-negative variant of a normal or uniform start (section 4)
@@ -347,6 +384,7 @@ class Attached(nn.Module):
     @property
     def guarantee(self) -> Guarantee:
         """Whether Theorem 2 promises every defined unit error signal at the blocks' outputs its sign, and why."""
+        self._held_weights()  # says so if they are not there any more
         return guarantee(self.model, self.method, self.layout)
 
     def record(self, args: Sequence[Any], kwargs: dict[str, Any], *, true: bool) -> tuple[Any, tuple[Met, ...]]:
@@ -374,29 +412,42 @@ class Attached(nn.Module):
     def project_(self) -> None:
         """Hold constrained weights to ≥ floor, in place.
 
-        Done after every step of any `torch.optim` optimizer, and before a forward pass for weights changed otherwise.
+        Done after every step of a `torch.optim` optimizer that has parameters of this model, and before a forward pass
+        for weights that something else has written to (through `.data` it cannot be seen: then call this).
         """
         weights = self._held_weights()
-        # Only what was written since: a write would invalidate the graphs of forward passes that wait for backward.
-        if tuple(weight._version for weight in weights) != self._versions:
-            with torch.no_grad():
-                for weight in weights:
-                    weight.clamp_(min=self._floor)
-            self._versions = tuple(weight._version for weight in weights)
+        for weight in weights:
+            # Past autograd, which would take the graphs of forward passes that wait for backward for spoilt: nothing
+            # changes in a weight that nobody wrote to.
+            weight.data.clamp_(min=self._floor)
+        self._versions = tuple(weight._version for weight in weights)
+
+    def _written(self) -> bool:
+        return tuple(weight._version for weight in self._held_weights()) != self._versions
 
     def _held_weights(self) -> list[Tensor]:
-        weights = [self.model.get_parameter(name) for name in self._held]
+        try:
+            weights = [self.model.get_parameter(name) for name in self._held]
+        except AttributeError:
+            raise InvalidValue(
+                f"weights that {self.method.title} holds to ≥ 0 are not in the model any more: attach it again after "
+                f"a module was replaced, pruned or reparametrized"
+            ) from None
         return [weight for weight in weights if weight.requires_grad]
 
     def _constrained(self, found: Layout) -> tuple[str, ...]:
         """Names of the weights of linear layers and convolutions in the blocks the constraint covers."""
         covers = self.method.constraint.covers
-        covered = {name for number, names in enumerate(found.segments) if covers(number) for name in names}
+        covered = {
+            id(self.model.get_parameter(name))  # not the name: tied weights have several
+            for number, names in enumerate(found.segments)
+            if covers(number)
+            for name in names
+        }
         held = []
         for name, module in self.model.named_modules():
             if isinstance(module, Weighted):
-                own = {f"{name}.{inner}".removeprefix(".") for inner, _ in module.named_parameters()}
-                if not own & covered:
+                if covered.isdisjoint(map(id, module.parameters())):
                     continue
                 if parametrize.is_parametrized(module, "weight") or not isinstance(module.weight, nn.Parameter):
                     raise InvalidValue(
@@ -433,8 +484,10 @@ _ALL: weakref.WeakSet[Attached] = weakref.WeakSet()
 
 
 def _after_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    stepped = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     for attached in tuple(_ALL):
-        attached.project_()
+        if any(id(parameter) in stepped for parameter in attached.model.parameters()):
+            attached.project_()
 
 
 register_optimizer_step_post_hook(_after_step)

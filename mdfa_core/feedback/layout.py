@@ -46,6 +46,8 @@ def places(model: nn.Module, blocks: Sequence[str | nn.Module] | None) -> list[P
     """
     if blocks is None:
         return _default_places(model)
+    if isinstance(blocks, str):
+        raise InvalidValue(f"blocks is {blocks!r}: give a list of modules or of their names")
     names = {module: name for name, module in model.named_modules()}
     known = dict(model.named_modules())
     found: list[Place] = []
@@ -139,6 +141,22 @@ def fixed_places(model: nn.Module) -> list[FixedPlace]:
                         f"nn.Embedding, or choose a direct rule such as dfa"
                     )
     return found
+
+
+def refuse_unseen(model: nn.Module, found: Layout, seen: Collection[nn.Module]) -> None:
+    """Refuse linear layers and convolutions whose weights the model used without calling them, in a trial pass.
+
+    Raises:
+        InvalidValue: there is such a layer; the message names it.
+    """
+    used = {id(model.get_parameter(name)) for names in found.segments for name in names}
+    used -= {id(module.weight) for module in seen}
+    for name, module in model.named_modules():
+        if isinstance(module, Weighted) and id(module.weight) in used:
+            raise InvalidValue(
+                f"the weights of {name!r} ({type(module).__name__}) are used without calling it, where feedback "
+                f"alignment cannot replace them: call the layer, or choose a direct rule such as dfa"
+            )
 
 
 def _geometry(name: str, layer: nn.Module) -> Geometry | None:

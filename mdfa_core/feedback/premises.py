@@ -21,6 +21,12 @@ _NONNEGATIVE = (
 """Modules of PyTorch that never turn a sign around: their outputs do not fall when an input rises."""
 
 
+def _falls(module: nn.Module) -> bool:
+    """Whether an activation that is monotone as it comes was given a negative slope below 0."""
+    slope = {nn.LeakyReLU: "negative_slope", nn.ELU: "alpha"}.get(type(module))
+    return slope is not None and getattr(module, slope) < 0
+
+
 def guarantee(model: nn.Module, method: Method, layout: Layout) -> Guarantee:
     """Theorem 2 applied to a model: one output, and nothing above the first cut that can turn a sign around.
 
@@ -44,7 +50,10 @@ def guarantee(model: nn.Module, method: Method, layout: Layout) -> Guarantee:
         called = f"{name!r} ({type(module).__name__})" if name else f"the model itself ({type(module).__name__})"
         if isinstance(module, Weighted):
             if bool((module.weight < 0).any()):
-                return Guarantee(False, f"Theorem 2 does not hold: {called} is frozen with weights below 0.")
+                what = "has" if module.weight.requires_grad else "is frozen with"
+                return Guarantee(False, f"Theorem 2 does not hold: {called} {what} weights below 0.")
+        elif _falls(module):
+            return Guarantee(False, f"Theorem 2 does not hold: {called} falls where its slope is negative.")
         elif not isinstance(module, (*_MONOTONE, *_NONNEGATIVE)):
             return Guarantee(
                 False,

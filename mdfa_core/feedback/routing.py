@@ -133,6 +133,8 @@ class Pass:
         self.instead, self.blocks, self.carrier = instead, blocks, carrier
         self.met: list[Met] = []
         self.inputs: list[Tensor] = []
+        self.seen: set[nn.Module] = set()
+        """Layers whose hook ran."""
 
     def through(self, block: str, value: Any) -> Any:
         """What goes on in place of a block's output; its first tensor is the one that receives an error."""
@@ -166,13 +168,17 @@ class Cut:
     def after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Forward hook of the block."""
         current = self.switch.current
-        return None if current is None else current.through(self.block, output)
+        if current is None:
+            return None
+        _refuse_no_graph(module)
+        return current.through(self.block, output)
 
     def before(self, module: nn.Module, args: tuple[Any, ...]) -> Any:
         """Forward pre-hook of what follows the block."""
         current = self.switch.current
         if current is None or current.instead is None:
             return None
+        _refuse_no_graph(module)
         replaced = current.through(self.block, args[0])
         return None if replaced is None else (replaced, *args[1:])
 
@@ -186,8 +192,12 @@ class FixedLayer:
     def before(self, module: nn.Module, args: tuple[Any, ...]) -> Any:
         """Forward pre-hook: the layer works on its input cut off from the graph."""
         current = self.switch.current
-        if current is None or current.carrier is None:
+        if current is None:
             return None
+        current.seen.add(module)
+        if current.carrier is None:
+            return None
+        _refuse_no_graph(module)
         if not args:
             raise InvalidValue(
                 f"a {type(module).__name__} is called with its input by keyword, where feedback alignment cannot see "
@@ -206,6 +216,18 @@ class FixedLayer:
             return None
         weight: Any = module.weight
         return LayerError.apply(output, x, current.carrier(self.number, weight), self.geometry)
+
+
+def _refuse_no_graph(module: nn.Module) -> None:
+    """Refuse a module that is not frozen but runs without a graph, as in a reentrant checkpoint: no rule reaches it."""
+    if torch.is_grad_enabled():
+        return
+    learns = [parameter.requires_grad for parameter in module.parameters()]
+    if any(learns) or not learns:
+        raise InvalidValue(
+            f"a {type(module).__name__} that is not frozen runs with gradients disabled: use checkpoints with "
+            f"use_reentrant=False, or freeze what is not to learn (requires_grad_(False))"
+        )
 
 
 def first_tensor(leaves: Sequence[Any]) -> int | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 
 from mdfa_core.data import DATASETS, check, fetch, load_task
 from mdfa_core.data.cifar import CIFAR10, CIFAR100, Cifar
@@ -93,6 +94,15 @@ class TestFailuresLeaveWhatWasThere:
             unused.bind(("127.0.0.1", 0))
             monkeypatch.setenv("MDFA_MIRROR", f"http://127.0.0.1:{unused.getsockname()[1]}")
             self.download(tmp_path, stands, r"\(no connection\)")
+
+    def test_a_certificate_that_cannot_be_verified(
+        self, tmp_path: Path, stands: bytes | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*args: Any, **more: Any) -> None:
+            raise requests.exceptions.SSLError("certificate verify failed")
+
+        monkeypatch.setattr(requests.Session, "request", refuse)
+        self.download(tmp_path, stands, r"\(the server's certificate cannot be verified\)")
 
     def test_no_address(self, tmp_path: Path, stands: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MDFA_MIRROR", "not an address")

@@ -4,12 +4,14 @@ import copy
 import gc
 import re
 from collections.abc import Callable
+from functools import partial
 
 import hypothesis
 import pytest
 import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from mdfa_core.errors import InvalidValue
 from mdfa_core.feedback import Attached, attach, measure
@@ -28,9 +30,32 @@ def least(weights: list[Tensor]) -> float:
     return min(weight.min().item() for weight in weights)
 
 
-@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam, torch.optim.LBFGS])
+class ThroughData(torch.optim.SGD):
+    """Writes its step past autograd, as hand-written optimizers do."""
+
+    def step(self, closure: Callable[[], float]) -> None:
+        closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.data.add_(parameter.grad, alpha=-group["lr"])
+
+
+def fused(kind: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
+    return partial(kind, fused=True)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(torch.optim.SGD, torch.optim.Adam, torch.optim.LBFGS, ThroughData),
+        *map(fused, (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.Adagrad)),
+    ],
+    ids=["SGD", "Adam", "LBFGS", "through data", "fused SGD", "fused Adam", "fused AdamW", "fused Adagrad"],
+)
 @pytest.mark.parametrize("method", HELD)
-def test_constrained_weights_never_leave_their_set_after_a_step(method: str, kind: type[torch.optim.Optimizer]) -> None:
+def test_constrained_weights_never_leave_their_set_after_a_step(
+    method: str, kind: Callable[..., torch.optim.Optimizer]
+) -> None:
     model = mlp()
     first = matrices(model)[0].detach().clone()
     attached = attach(model, method, floor=0.01, example=X)
@@ -65,6 +90,78 @@ def test_weights_changed_by_hand_or_loaded_are_held_in_the_next_forward_pass(met
     with torch.no_grad():
         attached(X)
     assert least(matrices(model)[1:]) >= 1e-6 * 0.99
+
+
+@pytest.mark.parametrize("method", HELD)
+def test_weights_changed_past_autograd_are_held_when_asked_to(method: str) -> None:
+    model = mlp()
+    attached = attach(model, method, example=X)
+    for weight in matrices(model):
+        weight.data.fill_(-1.0)
+    assert attached.guarantee.reason == "Theorem 2 does not hold: '2' (Linear) has weights below 0."
+    attached.project_()
+    assert least(matrices(model)[1:]) == pytest.approx(1e-6)
+
+
+def test_a_step_of_one_optimizer_leaves_graphs_over_other_weights_usable() -> None:
+    model = mlp()
+    attached = attach(model, "mdfa", example=X)
+    head = torch.optim.SGD(model[4].parameters(), lr=0.1)
+    hidden, loss = model[0].weight, LOSS(attached(X), Y)
+    loss.backward(retain_graph=True)
+    head.step()
+    first = hidden.grad.clone()
+    model[2].zero_grad()
+    (ahead,) = torch.autograd.grad(loss, [model[2].weight], allow_unused=False)
+    assert ahead.any()
+    assert torch.equal(hidden.grad, first)
+
+
+@pytest.mark.parametrize("method", HELD)
+def test_tied_weights_are_held_whoever_owns_them_first(method: str) -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.hidden, self.head = nn.Embedding(7, 4), nn.Linear(4, 4), nn.Linear(4, 7, bias=False)
+            self.head.weight = self.words.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(torch.tanh(self.hidden(self.words(x).sum(1))))
+
+    model = Tied()
+    attach(model, method, blocks=["words", "hidden"][1:], example=torch.zeros(3, 2, dtype=torch.int64))
+    assert least([model.head.weight]) > 0
+
+
+def _edits() -> dict[str, Callable[[nn.Sequential], object]]:
+    return {
+        "pruned": lambda model: prune.l1_unstructured(model[2], "weight", amount=0.5),
+        "normalised": lambda model: nn.utils.parametrizations.weight_norm(model[2]),
+        "replaced": lambda model: model.__setitem__(2, nn.Identity()),
+    }
+
+
+@pytest.mark.parametrize("edit", _edits())
+def test_a_model_that_was_edited_is_refused_and_disturbs_nobody_else(edit: str) -> None:
+    model, other = mlp(), mlp()
+    attached = attach(model, "mdfa", example=X)
+    _edits()[edit](model)
+    for parameter in other.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    torch.optim.SGD(other.parameters(), lr=0.1).step()  # of a model that has nothing to do with it
+    with pytest.raises(InvalidValue, match=r"attach (the model|it) again"):
+        attached(X)
+
+
+@pytest.mark.parametrize(
+    ("activation", "holds"), [(nn.LeakyReLU(0.1), True), (nn.LeakyReLU(-0.5), False), (nn.ELU(-1.0), False)]
+)
+def test_an_activation_given_a_negative_slope_is_not_monotone(activation: nn.Module, holds: bool) -> None:
+    attached = attach(
+        nn.Sequential(nn.Linear(4, 3), activation, nn.Linear(3, 3), activation, nn.Linear(3, 1)), "mdfa", example=X
+    )
+    assert attached.guarantee.holds is holds
+    assert ("falls where its slope is negative" in attached.guarantee.reason) is not holds
 
 
 @pytest.mark.parametrize("method", HELD)

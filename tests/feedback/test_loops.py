@@ -258,6 +258,36 @@ def test_feedback_of_another_shape_is_refused() -> None:
         wide(x)
 
 
+@pytest.mark.parametrize("called", [False, True])
+def test_feedback_of_another_rule_is_refused(called: bool) -> None:
+    """DFA's has both signs: with it mDFA's guarantee would be an untruth."""
+    x, _ = batch()
+    saved = attach(mlp(), "dfa", example=x).state_dict()
+    with pytest.raises(InvalidValue, match="feedback 0 has numbers below 0, and the rule needs them ≥ 0"):
+        attach(mlp(), "mdfa", example=x if called else None).load_state_dict(saved)
+
+
+def test_more_feedback_than_there_are_blocks_is_refused() -> None:
+    x, _ = batch()
+    saved = attach(mlp(), "dfa", example=x).state_dict()
+    saved["feedback.2"] = torch.zeros(1, 5)
+    with pytest.raises(RuntimeError, match=r'Unexpected key\(s\) in state_dict: "feedback.2"'):
+        attach(mlp(), "dfa", example=x).load_state_dict(saved)
+    later = attach(mlp(), "dfa")
+    later.load_state_dict(saved)
+    with pytest.raises(GeometryError, match="3 feedbacks were loaded, but the model needs 2"):
+        later(x)
+
+
+def test_feedback_that_was_loaded_is_where_and_what_the_model_is() -> None:
+    x, y = batch()
+    saved = attach(mlp(), "dfa", example=x).state_dict()
+    attached = attach(mlp().double(), "dfa")
+    attached.load_state_dict(saved)
+    LOSS(attached(x.double()), y.double()).backward()
+    assert {b.dtype for b in attached.feedback} == {torch.float64}
+
+
 def test_a_whole_model_can_be_pickled() -> None:
     x, y = batch()
     attached = attach(mlp(), "mdfa", example=x)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mdfa_core.errors import InvalidValue, MdfaError
 from mdfa_core.feedback import attach
@@ -101,6 +102,7 @@ def repeated() -> nn.Module:
         (mlp, {"axis": -2}, "axis=-2 is no axis of units in the shape"),
         (mlp, {"feedback_init": "zeros"}, "feedback weights of zeros would deliver no error"),
         (mlp, {"feedback_init": "cauchy"}, "unknown initialiser 'cauchy'"),
+        (mlp, {"blocks": "10"}, "blocks is '10': give a list of modules or of their names"),
         (mlp, {"convention": "relased"}, "unknown convention 'relased': choose one of paper, released"),
         (mlp, {"floor": -1.0}, "the floor of the weights is -1.0: give a finite number of at least 0"),
         (mlp, {"floor": math.nan}, "the floor of the weights is nan"),
@@ -187,6 +189,51 @@ def test_a_forward_pass_that_cuts_nothing_is_refused() -> None:
     model = Ending(block=nn.Sequential(nn.Linear(4, 3)))
     attached = attach(model, "dfa", blocks=["block"])
     attached(torch.zeros(5, 4))
-    model.block = nn.Linear(4, 3)  # hooks are on the old one
+    block, model.block = model.block, nn.Linear(4, 3)  # hooks are on the old one
+    with pytest.raises(InvalidValue, match="a module of the model was replaced after it was attached"):
+        attached(torch.zeros(5, 4))
+    model.block = block
+    model.forward = lambda x: model.head(x[:, :3])
     with pytest.raises(InvalidValue, match="no block ran in this forward pass"):
         attached(torch.zeros(5, 4))
+
+
+def test_a_module_that_is_replaced_under_a_default_cut_is_noticed() -> None:
+    model = mlp()
+    attached = attach(model, "dfa", example=torch.zeros(5, 4))
+    model[4] = nn.Linear(3, 1)  # what fine-tuning does; the last cut was a hook on the old one
+    with pytest.raises(InvalidValue, match="a module of the model was replaced after it was attached: attach"):
+        attached(torch.zeros(5, 4))
+
+
+@pytest.mark.parametrize("method", ["fa", "usf"])
+def test_a_layer_used_without_calling_it_is_refused_by_layerwise_rules(method: str) -> None:
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.head = nn.Linear(4, 3), nn.Linear(3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.linear(torch.tanh(self.first(x)), self.head.weight, self.head.bias)
+
+    with pytest.raises(InvalidValue, match=r"the weights of 'head' \(Linear\) are used without calling it"):
+        attach(Functional(), method, blocks=["first"], example=torch.zeros(5, 4))
+    attach(Functional(), "dfa", blocks=["first"], example=torch.zeros(5, 4))
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # what PyTorch says of it
+@pytest.mark.parametrize("method", ["dfa", "fa"])
+def test_a_reentrant_checkpoint_is_refused(method: str) -> None:
+    """It runs its blocks without a graph, and again in the backward pass, where no rule would reach them."""
+
+    class Saving(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 3), nn.Tanh())
+            self.head = nn.Linear(3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(checkpoint(self.body, x, use_reentrant=True))
+
+    with pytest.raises(InvalidValue, match="runs with gradients disabled: use checkpoints with use_reentrant=False"):
+        attach(Saving(), method, blocks=["body.1", "body.3"])(torch.zeros(5, 4, requires_grad=True))
