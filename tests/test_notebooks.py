@@ -15,9 +15,9 @@ from mdfa_core.paper import running
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 SMALL = {
     "attach": {"epochs": 1, "methods": "mdfa, fa"},
-    "branch_prediction": {"programs": "sort", "limit": 300, "methods": "mdfa, bp", "networks": "fc:;fc:4,4"},
+    "branch_prediction": {"programs": "sort", "limit": 300, "methods": "drtp, mdfa", "networks": "fc:;fc:4,4"},
     "explore": {"epochs": 3},
-    "explore_widgets": {"epochs": 2, "network": "fc:8", "methods": "mdfa, bp"},
+    "explore_widgets": {"epochs": 2, "network": "fc:8", "methods": "mdfa, bp", "learning_rate": 1e-6},
     "figure_1": {"methods": "bp, mdfa"},
     "neighbours": {"profile": "smoke", "methods": "bp, drtp", "outputs": "1", "seeds": "0,1", "epochs": 2},
     "report": {},
@@ -69,12 +69,22 @@ WRONG = [
     ("sign_agreement", {"activation": "tan"}, r"unknown activation 'tan': choose one of .*tanh"),
     ("table_1", {"profile": "huge"}, r"unknown profile 'huge': choose one of full, quick, smoke"),
     ("table_3", {"classes": "4"}, r"unknown classes 4: choose one of .*10"),
+    ("theorem_1", {"profile": "smoke", "target": ""}, r"unknown target '': choose one of ring, stripes"),
+    (
+        "theorem_2",
+        {"profile": "smoke", "data": "moons", "outputs": "1,10"},
+        r"classes is 10, but two moons has 2 classes",
+    ),
+    ("attach", {"data": "moons"}, r"moons has 1×1 pixels"),
+    ("attach", {"epochs": 0}, r"epochs is 0: give at least 1"),
 ]
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize(("name", "parameters", "message"), WRONG, ids=[name for name, _, _ in WRONG])
+@pytest.mark.parametrize(
+    ("name", "parameters", "message"), WRONG, ids=[f"{name} {next(iter(more))}" for name, more, _ in WRONG]
+)
 def test_a_wrong_parameter_ends_the_notebook_with_the_allowed_values(
     name: str, parameters: dict[str, str], message: str, tmp_path: Path
 ) -> None:

@@ -1,6 +1,6 @@
 """Branch prediction: real branch traces, published predictors, deep nets that learn online, and what a step costs."""
 
-from mdfa_core.branches.cost import UpdateCost, update_cost
+from mdfa_core.branches.cost import UpdateCost, has_cost, update_cost
 from mdfa_core.branches.deep import PC_CODES, DeepPredictor
 from mdfa_core.branches.predictors import (
     PREDICTORS,
@@ -30,6 +30,7 @@ __all__ = [
     "Predictor",
     "TaggedGeometric",
     "UpdateCost",
+    "has_cost",
     "prequential",
     "read_bt9",
     "record",

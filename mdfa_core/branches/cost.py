@@ -32,6 +32,11 @@ class UpdateCost:
     update_work: int
 
 
+def has_cost(method: Method) -> bool:
+    """Whether `update_cost` has a formula for a method: those of BP, FA, DFA and mDFA."""
+    return type(method.transport) in (Chain, Direct)
+
+
 def update_cost(network: Network, method: Method) -> UpdateCost:
     """What one step of a fully-connected net costs, by formula.
 
@@ -59,7 +64,7 @@ def update_cost(network: Network, method: Method) -> UpdateCost:
     if type(transport) is Chain:
         path = 2 + sum(n + 1 for n in above)
         carried = sum(a * b for a, b in zip(hidden, above, strict=True))
-    elif type(transport) is Direct:
+    elif has_cost(method):
         path = 2 + (outputs + 1 if hidden else 0)
         carried = sum(hidden) * outputs
     else:
