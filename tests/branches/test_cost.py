@@ -8,7 +8,7 @@ import pytest
 
 from mdfa_core import METHODS
 from mdfa_core.activations import ACTIVATIONS
-from mdfa_core.branches import update_cost
+from mdfa_core.branches import has_cost, update_cost
 from mdfa_core.errors import GeometryError, InvalidValue
 from mdfa_core.methods import FeedbackShape, Transport
 from mdfa_core.networks import Network, parse_architecture
@@ -64,6 +64,7 @@ KNOWN = ("bp", "fa", "dfa", "mdfa")
 def test_rules_without_a_formula_are_refused_by_name(method: str) -> None:
     with pytest.raises(InvalidValue, match=f"^{METHODS[method].title} .* the formulas are for BP, FA, DFA and mDFA"):
         update_cost(network("fc:4"), METHODS[method])
+    assert not has_cost(METHODS[method])
 
 
 @pytest.mark.parametrize("method", KNOWN)
@@ -73,6 +74,7 @@ def test_rules_without_a_formula_are_refused_by_name(method: str) -> None:
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_the_formulas_equal_the_clock(method: str, text: str, hidden: list[int], outputs: int) -> None:
     sizes = [7, *hidden, outputs]
+    assert has_cost(METHODS[method])
     cost = update_cost(network(text, outputs=outputs), METHODS[method])
 
     assert (cost.forward_path, cost.forward_work) == forward_by_clock(sizes)
