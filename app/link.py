@@ -26,6 +26,10 @@ _MOST = 40  # keys
 _SETTINGS = {setting.name: str(setting.type) for setting in dataclasses.fields(Experiment) if setting.name != "method"}
 FIRST_PRESET = next(iter(PRESETS))
 
+OWN = "none"
+"""In place of a preset's name where another configuration was begun. It is not empty, because Panel's `Select` takes an
+empty value that comes from a browser for its first choice."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class State:
@@ -67,7 +71,7 @@ def write(state: State) -> str:
     base = of_preset(state.preset) if known(state.preset) else State(preset="", settings=FIRST)
     query: dict[str, str] = {}
     if state.preset != FIRST_PRESET:
-        query["preset"] = state.preset or "none"
+        query["preset"] = state.preset or OWN
     ours, theirs = state.settings.to_dict(), base.settings.to_dict()
     for name in _SETTINGS:
         if ours[name] != theirs[name]:
@@ -90,7 +94,7 @@ def read(query: str, *, tabs: Sequence[str] = (), limits: Limits = LIMITS) -> tu
     given = _pairs(query, complaints)
     name = given.pop("preset", FIRST_PRESET)
     state = State()
-    if name == "none":
+    if name == OWN:
         state = State(preset="", settings=FIRST)
     else:
         try:

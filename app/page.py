@@ -120,7 +120,7 @@ class Page:
             options=words.levels(), value=state.level, stylesheets=[WIDGETS], css_classes=["small"], margin=0
         )
         self.level.param.watch(self._set_level, "value")
-        self.presets = select(_presets(state.preset), state.preset, "Show me", css_classes=["inline"])
+        self.presets = select(_presets(state.preset), state.preset or link.OWN, "Show me", css_classes=["inline"])
         self.presets.param.watch(self._set_preset, "value")
         self.goes_on = select({rule.title: name for name, rule in self.rules.items()}, state.draw, "Its net goes on by")
         self.goes_on.param.watch(self._switch, "value")
@@ -227,7 +227,10 @@ class Page:
         self._refresh()
 
     def _set_preset(self, event: Any) -> None:
-        if event.new != self.preset and known(event.new):
+        if event.new == link.OWN:
+            self.preset = ""
+            self._refresh()
+        elif event.new != self.preset and known(event.new):
             self._load(event.new)
 
     def _load(self, name: str) -> None:
@@ -512,7 +515,7 @@ class Page:
         self.pause.disabled = state not in (State.RUNNING, State.QUEUED)
         for step in self.steps.values():
             step.disabled = state not in (State.IDLE, State.PAUSED)
-        self.presets.param.update(options=_presets(self.preset), value=self.preset)
+        self.presets.param.update(options=_presets(self.preset), value=self.preset or link.OWN)
         self.paper.show(self.preset)
         self.status.object = self._status()
         self.claim.object = self._claim()
@@ -622,7 +625,7 @@ class Page:
 def _presets(chosen: str) -> dict[str, str]:
     """What to begin with, by title; a cell of the paper only while it is chosen."""
     cell = {preset(chosen).title: chosen} if chosen in CELLS else {}
-    return {**{shown.title: name for name, shown in PRESETS.items()}, **cell, "Your own": ""}
+    return {**{shown.title: name for name, shown in PRESETS.items()}, **cell, "Your own": link.OWN}
 
 
 class _Template(pn.Template):

@@ -289,6 +289,22 @@ def test_every_preset_and_a_cell_of_the_paper_are_links_that_open_again(visitor:
     )
 
 
+def test_ones_own_keeps_settings_and_run(visitor: Visitor, wait_until: Callable[..., None]) -> None:
+    two = PRESETS["two-outputs"].title
+    visitor.choose("Show me", two)
+    visitor.page.get_by_role("heading", name=two).wait_for()
+    visitor.press("▶ Start")
+    wait_until(lambda: visitor.epoch() > 1, "an epoch")
+    before = visitor.epoch()
+    visitor.choose("Show me", "Your own")
+    visitor.page.wait_for_function("new URLSearchParams(location.search).get('preset') === 'none'")
+    visitor.page.wait_for_function("location.search.includes('outputs=2')")
+    visitor.page.get_by_role("heading", name=two).wait_for(state="detached")
+    visitor.state("Running")
+    assert visitor.epoch() >= before
+    assert visitor.page.get_by_label("Show me", exact=True).locator("option:checked").inner_text() == "Your own"
+
+
 def test_all_of_it_goes_by_keyboard(visitor: Visitor) -> None:
     page = visitor.page
 

@@ -254,6 +254,27 @@ def test_every_preset_is_shown_with_its_claim(visit: Visit, name: str) -> None:
     visit.until_state(State.IDLE)
 
 
+def test_ones_own_keeps_settings_and_run(wait_until: Callable[..., None]) -> None:
+    visit = Visit(wait_until, "preset=two-outputs&epochs=200")
+    visit.train()
+    number, settings = visit.page._number, visit.page.experiment
+    presets = visit.page.presets
+    presets._process_events({"value": presets.options["Your own"]})  # as it comes from a browser
+    assert visit.page.preset == ""
+    assert not visit.page.claim.object
+    assert visit.page.compared == ("mdfa", "dfa")
+    assert visit.page.experiment == settings == visit.controls.experiment()
+    assert visit.page._number == number
+    visit.until_state(State.RUNNING)
+    assert "preset=none" in visit.page.address.query
+    again = Visit(wait_until, visit.page.address.query)
+    assert again.page.presets.value == presets.value
+    again.close()
+    presets._process_events({"value": "relu"})
+    assert visit.page.preset == "relu"
+    visit.close()
+
+
 def test_a_link_opens_the_page_as_it_was(visit: Visit, wait_until: Callable[..., None]) -> None:
     visit.page.presets.value = "two-outputs"
     visit.page.list.pick("toggle:bp")
