@@ -13,7 +13,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -128,6 +128,7 @@ class Trainer:
         self._number = 0  # of the comparison the page wants
         self._settings: Experiment | None = None
         self._rules: tuple[Rule, ...] = ()
+        self._left: set[str] = set()  # names of rules whose nets are to be dropped
         self._speed = SPEEDS["normal"]
         self._wish: int | None = 0  # mini-batches still to train, from the net that is ahead: None until the end
         self._active = False  # whether anything is wished
@@ -163,7 +164,7 @@ class Trainer:
             return self._number
 
     def set_rules(self, rules: Sequence[Rule]) -> None:
-        """Compare other rules: nets that stay go on, new ones catch up with them.
+        """Compare other rules: nets that stay go on, new ones catch up, and so do those that come back.
 
         Raises:
             InvalidValue: it is more than this server allows.
@@ -171,6 +172,10 @@ class Trainer:
         assert self._settings is not None
         self._limits.check_all([rule.experiment(self._settings) for rule in rules])
         with self._changed:
+            # Noted by name: the thread may look only when a rule that went has already come back.
+            left = {rule.name for rule in self._rules} - {rule.name for rule in rules}
+            self._left |= left
+            self._outbox = deque(update for update in self._outbox if update.lane not in left)
             self._rules = tuple(rules)
             self._ask(self._wish, active=True)
 
@@ -300,9 +305,11 @@ class Trainer:
                     return
                 number, settings, rules = self._number, self._settings, self._rules
                 wishes, active = self._wishes, self._active
+                left, self._left = self._left, set()
             try:
                 if settings is None:
                     raise InvalidValue("there is nothing to train yet: prepare an experiment first")
+                self._drop(left)
                 self._make(number, settings, rules, wanted=active)
                 self._run_errands(number)
                 if active and self._nets and self._wishes == wishes:
@@ -316,13 +323,11 @@ class Trainer:
                 self._give_up(number, f"something unexpected went wrong ({type(error).__name__}): see the server's log")
 
     def _make(self, number: int, settings: Experiment, rules: Sequence[Rule], *, wanted: bool) -> None:
-        """Make the nets that are missing, and drop those that are not compared any more."""
+        """Make the nets that are missing."""
         anew = number != self._made_number
         if anew:
             self._drop_all()
             self._made_number = number
-        for name in set(self._nets) - {rule.name for rule in rules}:
-            self._memory.give_back(self._nets.pop(name).bytes)
         missing = [rule for rule in rules if rule.name not in self._nets]
         if not missing or not (anew or wanted):
             return
@@ -353,9 +358,13 @@ class Trainer:
         return _Net(rule, run, bytes_)
 
     def _drop_all(self) -> None:
-        for net in self._nets.values():
-            self._memory.give_back(net.bytes)
-        self._nets = {}
+        self._drop(set(self._nets))
+
+    def _drop(self, names: Iterable[str]) -> None:
+        for name in names:
+            net = self._nets.pop(name, None)
+            if net is not None:
+                self._memory.give_back(net.bytes)
 
     def _train(self, number: int, wishes: int) -> None:
         """Train as long as nothing else is wished."""
@@ -538,7 +547,7 @@ class Trainer:
         with self._changed:
             # A page that does not keep up holds its own training back, not the server's memory.
             self._changed.wait_for(lambda: len(self._outbox) < _OUTBOX or self._closed)
-            if self._closed or number != self._number:
+            if self._closed or number != self._number or lane in self._left:
                 return
             self._outbox.append(Update(number, what, lane))
             if self._notified or not now:

@@ -371,6 +371,40 @@ def test_a_rule_that_comes_later_catches_up_and_one_that_goes_gives_its_memory_b
     assert all(map(torch.equal, alone.learner.parameters.tensors(), watched.run("fa").learner.parameters.tensors()))
 
 
+def test_a_rule_that_goes_and_comes_back_within_a_round_begins_anew(watched: Watched) -> None:
+    both, one = [rules()["bp"], rules()["mdfa"]], [rules()["bp"]]
+    watched.prepare(SMALL, "bp", "mdfa")
+    watched.trainer.step(20)
+    watched.at_rest()
+    taken = watched.trainer._memory.taken
+    watched.trainer.switch("mdfa", rules()["bp"])
+    watched.at_rest()
+    before = watched.run("mdfa")
+    with watched.trainer._changed:
+        watched.trainer.set_rules(one)
+        watched.trainer.set_rules(both)
+    watched.at_rest()
+    run = watched.run("mdfa")
+    assert run is not before
+    assert run.learner.method is rules()["mdfa"].method
+    assert run.step == watched.run("bp").step == 20
+    assert watched.trainer._memory.taken == taken
+    alone = Run(SMALL, device="cpu")
+    list(alone.events(steps=20))
+    assert all(map(torch.equal, alone.learner.parameters.tensors(), run.learner.parameters.tensors()))
+
+
+def test_nothing_of_an_old_net_is_told_after_its_rule_came_back(watched: Watched) -> None:
+    watched.prepare(SMALL, "bp", "mdfa", start=True)
+    watched._wait_until(lambda: len(watched.events(Progress, lane="mdfa")) > 5, "progress")
+    with watched._lock, watched.trainer._changed:
+        watched.updates.clear()
+        watched.trainer.set_rules([rules()["bp"]])
+        watched.trainer.set_rules([rules()["bp"], rules()["mdfa"]])
+    watched._wait_until(lambda: bool(watched.events(Progress, lane="mdfa")), "progress of the new net")
+    assert isinstance(watched.events(Event, lane="mdfa")[0], Started)
+
+
 def test_the_free_rule_starts_from_the_weights_of_an_unconstrained_one(watched: Watched) -> None:
     watched.prepare(SMALL, "dfa", "mdfa-free", "mdfa")
     watched.at_rest()
