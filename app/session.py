@@ -53,6 +53,9 @@ DEVICE = "cpu"
 _ONCE = Every(seconds=1e9)
 """Due at the first mini-batch of a call of `Run.events`, and at the end of the run."""
 
+_AT_END = Every(epochs=sys.maxsize)
+"""Due at the end of the run alone: what a finished run shows is how it ended."""
+
 _SPARE = 5  # times the share of measurements at a speed at which training rests most of the time
 _PROBE_SECONDS = 0.12  # between two measurements: not more often than anyone can see
 _SNAPSHOT_SECONDS = 0.3
@@ -492,7 +495,7 @@ class Trainer:
         if count < 1:
             return
         sample = LIVE if net.run.network.parameter_count > _EXACT else None
-        probe = _ONCE if measuring else None
+        probe = _ONCE if measuring else _AT_END
         for event in net.run.events(progress=_ONCE, probe=probe, sample=sample, steps=count):
             self._say(number, event, lane=net.rule.name, now=False)
 

@@ -130,6 +130,15 @@ def test_stepping_to_the_end_finishes(watched: Watched) -> None:
     assert len(watched.events(Finished)) == 1
 
 
+def test_a_finished_run_was_measured_at_its_end(watched: Watched) -> None:
+    watched.prepare(SMALL.replace(epochs=100), "bp", "mdfa", start=True)
+    watched.until(State.FINISHED)
+    for lane in ("bp", "mdfa"):
+        steps = [event.step for event in watched.events(Probed, lane=lane)]
+        assert steps[-1] == 300
+        assert len(steps) == len(set(steps)) < 300, "at full speed not every mini-batch is measured"
+
+
 def test_a_new_run_replaces_the_old_one_and_repeats_it(watched: Watched) -> None:
     runs = []
     for _ in range(2):
