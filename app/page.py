@@ -253,15 +253,17 @@ class Page:
         experiment = self._asked_for()
         if experiment is None:
             return
-        if names == {"learning_rate"} and experiment == self.experiment.replace(learning_rate=experiment.learning_rate):
-            self.experiment = experiment
-            if self.state not in OVER:
-                self.trainer.set_learning_rate(experiment.learning_rate)
-                if self.position.step:
-                    self._note = f"Learning rate {experiment.learning_rate:g} since epoch {self.position.epoch}."
+        if experiment == self.experiment:
             self._refresh()
             return
-        if experiment == self.experiment:
+        only_rate = names == {"learning_rate"} and experiment == self.experiment.replace(
+            learning_rate=experiment.learning_rate
+        )
+        if only_rate and self.state not in OVER:  # nets that are at their end would never learn at the new one
+            self.experiment = experiment
+            self.trainer.set_learning_rate(experiment.learning_rate)
+            if self.position.step:
+                self._note = f"Learning rate {experiment.learning_rate:g} since epoch {self.position.epoch}."
             self._refresh()
             return
         start = self._going and absent(experiment.data) is None  # nothing is fetched before Start is pressed

@@ -167,6 +167,23 @@ def test_the_learning_rate_changes_within_the_run(visit: Visit, monkeypatch: pyt
     visit.until(lambda: rates == [0.1], "the new rate")
 
 
+def test_a_learning_rate_after_the_end_is_that_of_new_nets(wait_until: Callable[..., None]) -> None:
+    visit = Visit(wait_until, "rules=mdfa&epochs=3&speed=max")
+    visit.press("start")
+    visit.until_state(State.FINISHED)
+    number = visit.page._number
+    visit.controls.learning_rate.value = 3.0
+    assert visit.page._number != number
+    visit.page.list.pick("toggle:bp")
+    visit.press("start")
+    visit.until_state(State.FINISHED)
+    for name in ("mdfa", "bp"):
+        run = visit.page.trainer._nets[name].run
+        assert run.experiments[0].learning_rate == visit.page.experiment.learning_rate == 3.0
+        assert run.learner.descent.rates == [3.0]
+    visit.close()
+
+
 def test_test_accuracy_is_told_at_the_end_only(visit: Visit) -> None:
     visit.controls.epochs.value = 2
     visit.page.speed.value = "max"
