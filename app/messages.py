@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.rules import Rule
 from mdfa_core.events import Event
 from mdfa_core.inspection import Snapshot
 
@@ -67,6 +68,13 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class Switched:
+    """A net goes on by this rule from now on."""
+
+    rule: Rule
+
+
+@dataclass(frozen=True)
 class Answer:
     """What came of a question: `tell(value)` is to be called where the page is."""
 
@@ -79,5 +87,5 @@ class Update:
     """Something that happened in comparison number `run`; events and snapshots are those of the rule `lane`."""
 
     run: int
-    what: Status | Facts | Position | Refused | Answer | Snapshot | Event
+    what: Status | Facts | Position | Refused | Switched | Answer | Snapshot | Event
     lane: str = ""

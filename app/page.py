@@ -21,7 +21,7 @@ from app.details import TABS, Details
 from app.history import History
 from app.limits import LIMITS
 from app.live import LiveHTML
-from app.messages import Answer, Facts, Position, Refused, State, Status, Update
+from app.messages import Answer, Facts, Position, Refused, State, Status, Switched, Update
 from app.pace import SPEEDS
 from app.paper import PaperPane, known, preset
 from app.presence import Presence
@@ -36,6 +36,7 @@ from app.style import PAGE, PANES, WIDGETS, asset
 from app.takeaway_pane import TakeAway
 from app.views import Chart, Drawn, Epochs, Style
 from mdfa_core import Experiment, MdfaError
+from mdfa_core.events import Finished
 from mdfa_core.inspection import Found, Snapshot, find_disagreeing
 from mdfa_core.networks import parse_architecture
 from mdfa_core.paper.published import CELLS
@@ -44,6 +45,9 @@ TITLE = "Learning without backpropagation"
 
 _BUSY = (State.RUNNING, State.QUEUED, State.PREPARING)
 OVER = (State.FINISHED, State.DIVERGED, State.FAILED)
+_SEEN_EVERYWHERE = (Status, Facts, Refused, Switched, Answer, Finished)
+"""What changes more than measurements do."""
+
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _log = logging.getLogger(__name__)
 
@@ -123,6 +127,7 @@ class Page:
         self.presets = select(_presets(state.preset), state.preset or link.OWN, "Show me", css_classes=["inline"])
         self.presets.param.watch(self._set_preset, "value")
         self.goes_on = select({rule.title: name for name, rule in self.rules.items()}, state.draw, "Its net goes on by")
+        self._shown_rule = state.draw  # what `goes_on` was last known to show: anything else is a visitor's choice
         self.goes_on.param.watch(self._switch, "value")
         self.dark = pn.widgets.Toggle(
             label="Dark", stylesheets=[WIDGETS], css_classes=["small"], margin=0, tags=["dark"]
@@ -296,7 +301,10 @@ class Page:
         try:
             if not chosen:
                 raise MdfaError("at least one rule has to be compared: choose another one first")
-            LIMITS.check_all([self.rules[other].experiment(self.experiment) for other in chosen])
+            begun = [self.rules[other] for other in chosen]
+            now = [self.lanes[rule.name].rule if rule.name in self.lanes else rule for rule in begun]
+            for ones in (now, begun):  # nets that were switched have to fit after a reset, too
+                LIMITS.check_all([rule.experiment(self.experiment) for rule in ones])
         except MdfaError as error:
             self._complaint = str(error)
             self._refresh()
@@ -305,15 +313,15 @@ class Page:
         self.compared = tuple(chosen)
         if self.drawn not in chosen:
             self.drawn = chosen[0]
-        if self.position.step == 0 or self.state in (State.FAILED, State.DIVERGED):
+        if self._facts is None or self.state in (State.FAILED, State.DIVERGED):
             self._make(self.experiment, start=self._going)
             return
         added = [other for other in chosen if other not in self.lanes]
         for other in added:
             self.lanes[other] = self._new_lane(other)
         self.lanes = {other: self.lanes[other] for other in chosen}
-        self.trainer.set_rules([self.rules[other] for other in chosen])
-        self._note = f"{self.rules[name].title} catches up with the others." if added else ""
+        self.trainer.set_rules(begun)
+        self._note = f"{self.rules[name].title} catches up with the others." if added and self.position.step else ""
         self._draw_net_of(self.drawn)
 
     def _draw_net_of(self, name: str) -> None:
@@ -324,16 +332,27 @@ class Page:
         self._refresh()
 
     def _switch(self, event: Any) -> None:
-        lane = self.lanes.get(self.drawn)
-        rule = self.rules.get(event.new)
-        if lane is None or rule is None or lane.rule.name == rule.name:
+        if event.new == self._shown_rule:
             return
-        self.lanes[self.drawn] = Lane(lane.history, rule)
-        self.trainer.switch(self.drawn, rule)
-        title = self.rules[self.drawn].title
+        self._shown_rule = event.new
+        if self._can_switch and event.new in self.rules:
+            self.trainer.switch(self.drawn, self.rules[event.new])
+        else:
+            self._refresh()
+
+    @property
+    def _can_switch(self) -> bool:
+        """Whether the net that is drawn is there and still learns."""
+        learns = self.lanes[self.drawn].history.outcome is None
+        return learns and self._facts is not None and self.state not in OVER
+
+    def _switched(self, name: str, rule: Rule) -> None:
+        """The net of rule `name` goes on by another one now."""
+        self.lanes[name] = Lane(self.lanes[name].history, rule)
+        self._complaint = ""
+        title = self.rules[name].title
         self._note = f"The net of {title} goes on by {rule.title} from epoch {self.position.epoch}, with its weights."
         self._locked(self._draw)
-        self._refresh()
 
     def _opened(self) -> None:
         if not self.lanes:  # the tab of a link, before there is anything to show
@@ -424,7 +443,7 @@ class Page:
                 chart.update()
             self.details.update()
             self._fit()
-            if any(isinstance(update.what, (Status, Facts, Refused, Answer)) for update in updates):
+            if any(isinstance(update.what, _SEEN_EVERYWHERE) for update in updates):
                 self._refresh()
             else:
                 self._refresh_measured()
@@ -442,6 +461,8 @@ class Page:
             self._ticks.append((time.monotonic(), what.step))
         elif isinstance(what, Refused):
             self._complaint = what.sentence
+        elif isinstance(what, Switched):
+            self._switched(update.lane, what.rule)
         elif isinstance(what, Answer):
             what.tell(what.value)
         elif isinstance(what, Snapshot):
@@ -530,7 +551,8 @@ class Page:
         lane = self.lanes[self.drawn]
         switched = {name: other.rule for name, other in self.lanes.items() if other.rule.name != name}
         self.list.html = scoreboard.draw(self.rules, self.compared, self.drawn, switched)
-        self.goes_on.value = lane.rule.name
+        self._shown_rule = lane.rule.name
+        self.goes_on.param.update(value=lane.rule.name, disabled=not self._can_switch)
         method = lane.rule.method
         title = f"{html.escape(self._title(self.drawn))}: {html.escape(method.description.split(': ')[-1])}"
         self.drawn_title.object = f'<p class="muted">{title}.</p>'

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from app.limits import LIMITS, Limits
-from app.messages import Answer, Facts, Position, Refused, State, Status, Update
+from app.messages import Answer, Facts, Position, Refused, State, Status, Switched, Update
 from app.pace import SPEEDS, Pace, Share, Speed, Threads
 from app.rules import Rule
 from app.sharing import MEMORY, PLACES, Memory, Places, Ticket
@@ -92,7 +92,13 @@ class _Net:
 
     def __init__(self, rule: Rule, run: Run, bytes_: int) -> None:
         self.rule, self.run, self.bytes = rule, run, bytes_
+        self.learns_by = rule
         self._scene: Scene | None = None
+
+    @property
+    def experiment(self) -> Experiment:
+        """What it has come to: that of the rule it learns by now."""
+        return self.learns_by.experiment(self.run.experiments[0])
 
     @property
     def scene(self) -> Scene:
@@ -136,7 +142,7 @@ class Trainer:
         self._wish: int | None = 0  # mini-batches still to train, from the net that is ahead: None until the end
         self._active = False  # whether anything is wished
         self._wishes = 0  # counts what was asked for, so that the thread sees it was asked for something else
-        self._errands: deque[Callable[[], None]] = deque()
+        self._errands: deque[tuple[str, Callable[[], None]]] = deque()  # and whose net each is about, if it matters
         self._look: tuple[str, Wanted] | None = None
         # The rest belongs to the thread.
         self._nets: dict[str, _Net] = {}
@@ -179,6 +185,7 @@ class Trainer:
             left = {rule.name for rule in self._rules} - {rule.name for rule in rules}
             self._left |= left
             self._outbox = deque(update for update in self._outbox if update.lane not in left)
+            self._errands = deque((lane, errand) for lane, errand in self._errands if lane not in left)
             self._rules = tuple(rules)
             self._ask(self._wish, active=True)
 
@@ -214,13 +221,13 @@ class Trainer:
         self._do(change)
 
     def switch(self, lane: str, rule: Rule) -> None:
-        """Let the net of rule `lane` go on by another rule, with the weights it has."""
+        """Let the net of rule `lane` go on by another one, with the weights it has; answers `Switched` or `Refused`."""
 
         def change() -> None:
-            if lane in self._nets:
-                self._nets[lane].run.set_method(rule.method)
+            self._switch(lane, rule)
+            self._say(self._made_number, Switched(rule), lane=lane)
 
-        self._do(change)
+        self._do(change, lane)
 
     def set_speed(self, speed: Speed) -> None:
         """Go on at another speed."""
@@ -280,11 +287,11 @@ class Trainer:
         self._wishes += 1
         self._wake()
 
-    def _do(self, errand: Callable[[], None]) -> None:
-        """Have something done in the thread between two rounds."""
+    def _do(self, errand: Callable[[], None], lane: str = "") -> None:
+        """Have something done in the thread between two rounds; not if it is about a net that has gone by then."""
         with self._changed:
             if not self._closed:
-                self._errands.append(errand)
+                self._errands.append((lane, errand))
                 self._wake()
 
     def _wake(self) -> None:
@@ -314,7 +321,7 @@ class Trainer:
                     raise InvalidValue("there is nothing to train yet: prepare an experiment first")
                 self._drop(left)
                 self._make(number, settings, rules, wanted=active)
-                self._run_errands(number)
+                self._run_errands(wishes)
                 if active and self._nets and self._wishes == wishes:
                     self._train(number, wishes)
             except MdfaError as error:
@@ -360,6 +367,25 @@ class Trainer:
             raise
         return _Net(rule, run, bytes_)
 
+    def _switch(self, name: str, rule: Rule) -> None:
+        net = self._nets.get(name)
+        if net is None:
+            raise InvalidValue("this net is not made yet: choose its rule once training has begun")
+        if net.run.finished:
+            raise InvalidValue(f"the net of {net.rule.title} is at its end: press Reset for a new one")
+        experiment = rule.experiment(net.run.experiments[0])
+        others = [other.experiment for other in self._nets.values() if other is not net]
+        self._limits.check_all([*others, experiment])
+        more = self._limits.check(experiment) - net.bytes
+        self._memory.take(more)
+        try:
+            net.run.set_method(rule.method)
+        except BaseException:
+            self._memory.give_back(more)
+            raise
+        net.bytes += more
+        net.learns_by = rule
+
     def _drop_all(self) -> None:
         self._drop(set(self._nets))
 
@@ -402,6 +428,7 @@ class Trainer:
     def _got_place(self, ticket: Ticket, number: int, wishes: int) -> bool:
         told = None
         while not ticket.wait(0 if told is None else 0.2):
+            self._run_errands(wishes)
             if self._wishes != wishes:
                 if not self._active and number == self._number and not self._closed:
                     self._say(number, Status(State.PAUSED))
@@ -423,7 +450,7 @@ class Trainer:
         speed, pace = self._speed, Pace(self._speed, lead)
         while True:
             threads = self._share_cores()
-            self._run_errands(number)
+            self._run_errands(wishes)
             if self._speed is not speed:
                 speed, pace = self._speed, Pace(self._speed, lead)
             going = [net for net in self._nets.values() if not net.run.finished]
@@ -504,16 +531,17 @@ class Trainer:
         now = time.monotonic() - self._told > _TELL_SECONDS
         self._say(number, Position(run.step, run.epoch, run.experiments[0].epochs), now=now)
 
-    def _run_errands(self, number: int) -> None:
+    def _run_errands(self, wishes: int) -> None:
+        """Do what is to be done, as long as nothing else is wished: what came after a wish may need its nets."""
         while True:
             with self._changed:
-                if not self._errands or number != self._number:
+                if not self._errands or self._wishes != wishes:
                     return
-                errand = self._errands.popleft()
+                _, errand = self._errands.popleft()
             try:
                 errand()
             except MdfaError as error:
-                self._say(number, Refused(str(error)))
+                self._say(self._made_number, Refused(str(error)))
 
     def _take_snapshot(self) -> None:
         look = self._look

@@ -123,6 +123,20 @@ def test_start_compares_rules_and_a_change_leaves_grey_curves(
     visitor.page.wait_for_function("location.search.includes('rules=')")
 
 
+def test_a_net_goes_on_by_another_rule(visitor: Visitor, wait_until: Callable[..., None]) -> None:
+    choice = visitor.page.get_by_label("Its net goes on by", exact=True)
+    visitor.press("▶ Start")
+    wait_until(lambda: visitor.signs("mDFA") == "100 %", "mDFA at 100 %")
+    choice.select_option("FA")
+    visitor.shows(re.compile("The net of mDFA goes on by FA from epoch"))
+    assert choice.locator("option:checked").inner_text() == "FA"
+    wait_until(lambda: visitor.signs("mDFA") != "100 %", "a wrong sign")
+    choice.select_option("mDFA")
+    visitor.shows(re.compile("The net of mDFA goes on by mDFA from epoch"))
+    visitor.press("Draw FA")
+    wait_until(lambda: choice.locator("option:checked").inner_text() == "FA", "FA's own rule")
+
+
 def test_tabs_open_and_what_is_taken_away_can_be_read(visitor: Visitor) -> None:
     visitor.press("▶ Start")
     visitor.shows("100 % of the unit error signals have the true sign.")

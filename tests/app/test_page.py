@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from app.controls import LAYERED, OWN
-from app.limits import LIMITS
+from app.limits import LIMITS, Limits
 from app.messages import State
 from app.page import Page
 from app.presets import FIRST, PRESETS
@@ -109,9 +109,90 @@ def test_a_net_goes_on_by_another_rule(visit: Visit) -> None:
     number = visit.page._number
     visit.page.goes_on.value = "fa"
     assert visit.page._number == number
-    assert "The net of mDFA goes on by FA from epoch" in visit.page.status.object
+    assert "→ FA" not in visit.page.list.html, "it is told when it is done"
+    visit.until(lambda: "The net of mDFA goes on by FA from epoch" in visit.page.status.object, "the switch")
+    assert visit.page._number == number
     assert "→ FA" in visit.page.list.html
     visit.until(lambda: visit.line("agreement", "mdfa")[-1] < 1.0, "a wrong sign")
+
+
+def test_a_switch_that_is_refused_is_not_shown(wait_until: Callable[..., None]) -> None:
+    visit = Visit(wait_until, "feedback_init=uniform:0.001&rules=bp")
+    visit.until_state(State.IDLE)
+    visit.page.steps["10"].clicks += 1
+    visit.until(lambda: visit.page.position.step == 10 and visit.page.state is State.PAUSED, "ten steps")
+    visit.page.goes_on.value = "mdfa"
+    visit.until(lambda: "Not possible" in visit.page.status.object, "the refusal")
+    assert "choose a larger scale" in visit.page.status.object
+    assert visit.page.goes_on.value == "bp"
+    assert "→" not in visit.page.list.html + visit.page.drawn_title.object
+    assert visit.page.trainer._nets["bp"].run.learner.method is METHODS["bp"]
+    visit.page.goes_on.value = "dfa"
+    visit.until(lambda: "→ DFA" in visit.page.list.html, "a switch that is possible")
+    assert "Not possible" not in visit.page.status.object
+    visit.close()
+
+
+def test_a_switch_is_taken_back(visit: Visit) -> None:
+    visit.train()
+    with visit.page.trainer._changed:  # the net has not heard of the first when the second comes
+        visit.page.goes_on.value = "fa"
+        visit.page.goes_on.value = "mdfa"
+    visit.until(lambda: "goes on by mDFA" in visit.page.status.object, "the second switch")
+    assert visit.page.trainer._nets["mdfa"].run.learner.method is METHODS["mdfa"]
+    assert visit.page.goes_on.value == "mdfa"
+    assert "→" not in visit.page.list.html
+
+
+def test_a_net_at_its_end_is_not_switched(visit: Visit) -> None:
+    visit.controls.epochs.value = 2
+    visit.page.speed.value = "max"
+    visit.until_state(State.IDLE)
+    assert not visit.page.goes_on.disabled
+    visit.press("start")
+    visit.until_state(State.FINISHED)
+    assert visit.page.goes_on.disabled
+    visit.page.goes_on.value = "fa"  # a browser may say anything
+    assert visit.page.goes_on.value == "mdfa"
+    visit.page.list.pick("toggle:bp")
+    visit.until(lambda: visit.page.lanes["bp"].history.outcome is not None, "BP's end")
+    assert "→" not in visit.page.list.html
+
+
+def test_a_net_that_is_not_there_is_not_switched(wait_until: Callable[..., None]) -> None:
+    visit = Visit(wait_until, "data=mnist&rules=mdfa")
+    visit.until_state(State.IDLE)
+    assert visit.page.goes_on.disabled
+    visit.page.goes_on.value = "fa"
+    assert visit.page.goes_on.value == "mdfa"
+    visit.close()
+
+
+def test_a_switch_before_the_first_mini_batch_stays_when_a_rule_is_added(visit: Visit) -> None:
+    visit.page.goes_on.value = "fa"
+    visit.until(lambda: "→ FA" in visit.page.list.html, "the switch")
+    visit.page.list.pick("toggle:bp")
+    visit.press("start")
+    visit.until(lambda: visit.line("agreement", "bp") != [], "BP's curve")
+    assert "→ FA" in visit.page.list.html
+    assert visit.page.trainer._nets["mdfa"].run.learner.method is METHODS["fa"]
+
+
+def test_a_net_that_was_switched_is_bounded_by_what_it_has_become(
+    wait_until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visit = Visit(wait_until, "rules=bp&optimizer=adam&outputs=10&learning_rate=0.01")
+    visit.until_state(State.IDLE)
+    small, large = (LIMITS.check(visit.page.experiment.replace(method=name)) for name in ("bp", "chl"))
+    assert small < large
+    monkeypatch.setattr("app.page.LIMITS", Limits(run_bytes=large + 2 * small - 1))  # three small ones fit
+    visit.page.goes_on.value = "chl"
+    visit.until(lambda: visit.page.lanes["bp"].rule.name == "chl", "the switch")
+    visit.page.list.pick("toggle:dfa")
+    visit.page.list.pick("toggle:fa")
+    assert "these 3 nets would need about" in visit.page.status.object.lower()
+    assert visit.page.compared == ("bp", "dfa")
+    visit.close()
 
 
 def test_a_change_as_it_runs_starts_anew_and_leaves_a_grey_curve(visit: Visit) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from app import session
 from app.limits import Limits
-from app.messages import Answer, Facts, Position, Refused, State, Status, Update
+from app.messages import Answer, Facts, Position, Refused, State, Status, Switched, Update
 from app.pace import SPEEDS, Threads
 from app.rules import rules
 from app.session import Trainer
@@ -436,6 +436,101 @@ def test_a_net_goes_on_by_another_rule_with_its_weights(watched: Watched) -> Non
     watched.trainer.step(5)
     watched.at_rest()
     assert run.step == 10
+
+
+def test_a_switch_that_its_rule_cannot_make_is_refused(watched: Watched) -> None:
+    watched.prepare(SMALL.replace(feedback_init="uniform:0.001"), "bp")
+    watched.trainer.step(5)
+    watched.at_rest()
+    taken = watched.trainer._memory.taken
+    watched.trainer.switch("bp", rules()["mdfa"])
+    watched.at_rest()
+    (refused,) = watched.events(Refused)
+    assert "choose a larger scale" in refused.sentence
+    assert not watched.events(Switched)
+    assert watched.run("bp").learner.method is rules()["bp"].method
+    assert watched.trainer._memory.taken == taken
+
+
+def test_a_switch_keeps_to_the_bounds_and_is_counted(wait_until: Callable[..., None]) -> None:
+    settings, memory = SMALL.replace(optimizer="adam", outputs=10), Memory(2**30)
+    small, large = (Limits().check(settings.replace(method=name)) for name in ("bp", "chl"))
+    assert small < large
+    limits = Limits(run_bytes=small + large)
+    watched = Watched(wait_until, places=Places(1), memory=memory, limits=limits)
+    watched.prepare(settings, "bp", "fa")
+    for lane in ("bp", "fa"):
+        watched.trainer.switch(lane, rules()["chl"])
+    watched.at_rest()
+    (refused,) = watched.events(Refused)
+    assert "these 2 nets would need about" in refused.sentence
+    assert watched.events(Switched, lane="bp") == [Switched(rules()["chl"])]
+    assert not watched.events(Switched, lane="fa")
+    assert memory.taken == small + large
+    watched.trainer.switch("bp", rules()["bp"])
+    watched.at_rest()
+    assert memory.taken == 2 * small
+    memory.limit = memory.taken
+    watched.trainer.switch("bp", rules()["chl"])
+    watched.at_rest()
+    assert "fill this server's memory" in watched.events(Refused)[-1].sentence
+    watched.trainer.close()
+    assert watched.trainer.join(30)
+    assert memory.taken == 0
+
+
+def test_a_net_at_its_end_or_not_made_is_not_switched(watched: Watched) -> None:
+    watched.prepare(SMALL.replace(epochs=1), start=True)
+    watched.until(State.FINISHED)
+    watched.trainer.switch("mdfa", rules()["fa"])
+    watched.trainer.switch("bp", rules()["fa"])
+    watched.at_rest()
+    assert not watched.events(Switched)
+    assert [refused.sentence.partition(":")[0] for refused in watched.events(Refused)] == [
+        "the net of mDFA is at its end",
+        "this net is not made yet",
+    ]
+
+
+def test_a_switch_waits_for_its_net_and_goes_with_it(watched: Watched) -> None:
+    both, one = [rules()["bp"], rules()["fa"]], [rules()["bp"]]
+    watched.prepare(SMALL, "bp", start=True)
+    watched.until(State.RUNNING)
+    with watched.trainer._changed:
+        watched.trainer.set_rules(both)
+        watched.trainer.switch("fa", rules()["dfa"])
+    watched._wait_until(lambda: bool(watched.events(Switched, lane="fa")), "the switch of the new net")
+    assert watched.run("fa").learner.method is rules()["dfa"].method
+    with watched._lock, watched.trainer._changed:
+        watched.updates.clear()
+        watched.trainer.switch("fa", rules()["mdfa"])
+        watched.trainer.set_rules(one)
+        watched.trainer.set_rules(both)
+    watched._wait_until(lambda: bool(watched.events(Progress, lane="fa")), "progress of another new net")
+    assert watched.run("fa").learner.method is rules()["fa"].method
+    assert not watched.events(Switched)
+
+
+def test_who_waits_for_a_place_is_served_otherwise(wait_until: Callable[..., None]) -> None:
+    places = Places(1)
+    first, second = (Watched(wait_until, places=places, memory=Memory(2**30)) for _ in range(2))
+    try:
+        first.prepare(SMALL, start=True)
+        first.until(State.RUNNING)
+        second.prepare(SMALL, start=True)
+        second.until(State.QUEUED)
+        second.trainer.switch("mdfa", rules()["fa"])
+        wait_until(lambda: bool(second.events(Switched)), "the switch")
+        assert second.states[-1] is State.QUEUED
+        with second.trainer._changed:  # the second of these is about what is made for the first
+            second.trainer.set_rules([rules()["mdfa"], rules()["bp"]])
+            second.trainer.switch("bp", rules()["dfa"])
+        wait_until(lambda: bool(second.events(Switched, lane="bp")), "the switch of a net that is made first")
+        assert not second.events(Refused)
+    finally:
+        for one in (first, second):
+            one.trainer.close()
+            assert one.trainer.join(30)
 
 
 def test_a_question_is_answered_between_two_mini_batches(watched: Watched) -> None:
