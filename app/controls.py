@@ -145,9 +145,7 @@ class Controls:
         with self._quietly():
             self._rest = experiment
             self.data.value = experiment.data
-            self.outputs.param.update(
-                options=_with(self._outputs(experiment), experiment.outputs), value=experiment.outputs
-            )
+            self.outputs.param.update(options=self._outputs(experiment), value=experiment.outputs)
             self.activation.value = experiment.activation
             self.optimizer.value = experiment.optimizer
             self.convention.value = experiment.convention
@@ -227,13 +225,15 @@ class Controls:
         """Offer what fits the data set, and choose something else where the choice does not."""
         before = (self.outputs.value, self.network.value)
         base = self._rest.replace(
-            data=self.data.value, activation=self.activation.value, batch_size=self.batch_size.value
+            data=self.data.value,
+            outputs=self.outputs.value,
+            activation=self.activation.value,
+            batch_size=self.batch_size.value,
         )
-        outputs = self._outputs(base)
-        if self.outputs.value not in outputs.values():
-            self.outputs.value = 1
-        self.outputs.options = outputs
-        networks = self._networks(base.replace(outputs=self.outputs.value))
+        if base.outputs not in self._outputs(base).values():
+            base = base.replace(outputs=1)
+        self.outputs.param.update(options=self._outputs(base), value=base.outputs)
+        networks = self._networks(base)
         if self.network.value not in networks.values():
             self.network.param.update(options=networks, value=LAYERED)
         else:
@@ -242,10 +242,12 @@ class Controls:
         return {name for name, b, a in zip(("outputs", "network"), before, after, strict=True) if a != b}
 
     def _outputs(self, base: Experiment) -> dict[str, int]:
+        """What fits the data set of `OUTPUTS` and, as a link may ask for any number, of what there is now."""
         classes = DATASETS[base.data].facts.classes
-        most = min(self._limits.outputs, classes or self._limits.outputs)
+        most = max(2, min(self._limits.outputs, classes or self._limits.outputs))
         named = {1: "1 (two classes)", 2: "2 (two classes)"}
-        return {named.get(count, f"{count} ({count} classes)"): count for count in OUTPUTS if count <= max(2, most)}
+        fitting = (count for count in sorted({*OUTPUTS, base.outputs}) if count <= most)
+        return {named.get(count, f"{count} ({count} classes)"): count for count in fitting}
 
     def _networks(self, base: Experiment) -> dict[str, str]:
         fitting = {name: name for name in NETWORKS if self._limits.fits(base.replace(network=name))}

@@ -25,6 +25,7 @@ _LONGEST = 200  # characters of a value
 _MOST = 40  # keys
 _SETTINGS = {setting.name: str(setting.type) for setting in dataclasses.fields(Experiment) if setting.name != "method"}
 FIRST_PRESET = next(iter(PRESETS))
+_FIRST_TAB = "layers"  # is open where no other one is named
 
 OWN = "none"
 """In place of a preset's name where another configuration was begun. It is not empty, because Panel's `Select` takes an
@@ -42,7 +43,7 @@ class State:
         draw: the one of them that is drawn.
         level: of sign agreement.
         speed: name in `SPEEDS`.
-        tab: name of the detail that is open.
+        tab: name of the detail that is open; nothing for the first one.
         embed: whether only the run is shown.
     """
 
@@ -80,9 +81,11 @@ def write(state: State) -> str:
         query["rules"] = ",".join(state.rules)
     if state.draw != (state.rules or ("",))[0]:
         query["draw"] = state.draw
-    for name in ("level", "speed", "tab"):
+    for name in ("level", "speed"):
         if getattr(state, name) != getattr(base, name):
             query[name] = getattr(state, name)
+    if (tab := state.tab or _FIRST_TAB) != (base.tab or _FIRST_TAB):
+        query["tab"] = tab
     if state.embed:
         query["embed"] = "1"
     return urlencode(query, safe=",:/")

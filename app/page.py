@@ -522,10 +522,9 @@ class Page:
 
     def link_state(self) -> link.State:
         """What a link to this page holds."""
-        tab = self.details.tab
         return link.State(
             preset=self.preset, settings=self.experiment, rules=self.compared, draw=self.drawn,
-            level=self.level.value, speed=self.speed.value, tab=tab if tab != "layers" else "", embed=self._embed,
+            level=self.level.value, speed=self.speed.value, tab=self.details.tab, embed=self._embed,
         )  # fmt: skip
 
     def _refresh(self) -> None:

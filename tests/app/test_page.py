@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from app.controls import LAYERED, OWN
+from app.details import TABS
 from app.limits import LIMITS, Limits
 from app.messages import State
 from app.page import Page
@@ -387,6 +388,32 @@ def test_a_link_opens_the_page_as_it_was(visit: Visit, wait_until: Callable[...,
     assert "&lt;script&gt;" in bad.page.status.object
     assert "<script>" not in bad.page.status.object
     bad.close()
+
+
+@pytest.mark.parametrize("tab", list(TABS))
+@pytest.mark.parametrize("preset", ["one-output", "two-outputs", "relu"])
+def test_a_link_opens_the_tab_that_was_open(wait_until: Callable[..., None], preset: str, tab: str) -> None:
+    visit = Visit(wait_until, f"preset={preset}")
+    assert visit.page.details.tab == (PRESETS[preset].tab or "layers")
+    assert "tab" not in visit.page.address.query
+    visit.page.details.choice.value = tab
+    other = Visit(wait_until, visit.page.address.query)
+    assert other.page.details.tab == tab
+    assert other.page.link_state() == visit.page.link_state()
+    visit.close()
+    other.close()
+
+
+def test_a_number_of_outputs_that_only_a_link_can_ask_for_stays(wait_until: Callable[..., None]) -> None:
+    visit = Visit(wait_until, "outputs=7")
+    visit.controls.batch_size.value = 64
+    visit.controls.activation.value = "relu"
+    assert visit.page.experiment.outputs == 7
+    assert visit.controls.outputs.options["7 (7 classes)"] == 7
+    visit.controls.data.value = "moons"
+    assert visit.page.experiment.outputs == 1
+    assert list(visit.controls.outputs.options.values()) == [1, 2]
+    visit.close()
 
 
 # --------------------------------------------------------------------------------------------- what is not allowed
