@@ -194,7 +194,9 @@ class Controls:
 
     def _network(self) -> str:
         if self.network.value == LAYERED:
-            depth = self.depth.value or 0
+            depth = self.depth.value
+            if not isinstance(depth, int):
+                raise InvalidValue(f"the number of hidden layers is {depth}: give an integer of at least 0")
             if not 0 <= depth <= self._limits.hidden_layers:  # a browser can send what the widget does not offer
                 raise InvalidValue(
                     f"{depth} hidden layers are asked for: this server allows 0 to {self._limits.hidden_layers}"

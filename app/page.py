@@ -309,8 +309,8 @@ class Page:
             self._complaint = str(error)
             self._refresh()
             return
-        self._complaint = ""
         self.compared = tuple(chosen)
+        self._asked_for()  # what a field still shows and is not allowed is still said
         if self.drawn not in chosen:
             self.drawn = chosen[0]
         if self._facts is None or self.state in (State.FAILED, State.DIVERGED):

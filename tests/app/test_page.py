@@ -426,18 +426,22 @@ def test_a_number_of_outputs_that_only_a_link_can_ask_for_stays(wait_until: Call
         ("epochs", None, "The epochs is None"),
         ("epochs", LIMITS.epochs + 1, "this server allows at most"),
         ("seed", -1, "The seed is -1"),
+        ("depth", None, "The number of hidden layers is None: give an integer of at least 0"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_a_sentence_and_nothing_is_lost(
     visit: Visit, field: str, value: int | None, sentence: str
 ) -> None:
     visit.train()
-    number = visit.page._number
+    number, before = visit.page._number, getattr(visit.controls, field).value
     getattr(visit.controls, field).value = value
     assert sentence in visit.page.status.object
     assert visit.page._number == number
     assert visit.page.state is State.RUNNING
-    getattr(visit.controls, field).value = getattr(FIRST, field)
+    visit.page.list.pick("toggle:bp")
+    assert visit.page.compared == ("bp", "mdfa")
+    assert sentence in visit.page.status.object, "the field still shows it"
+    getattr(visit.controls, field).value = before
     assert "Not possible" not in visit.page.status.object
     assert visit.page._number == number
 
