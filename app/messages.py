@@ -53,11 +53,12 @@ class Facts:
 
 @dataclass(frozen=True)
 class Position:
-    """Where the comparison is: the mini-batch and epoch of the net that is ahead."""
+    """Where the comparison is: the mini-batch and epoch of the net that is ahead, and the rules not behind it."""
 
     step: int
     epoch: int
     epochs: int
+    level: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

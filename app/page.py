@@ -196,6 +196,7 @@ class Page:
         experiment = self._asked_for()
         if experiment is None:
             return
+        self._note = ""
         if self.state in OVER or experiment != self.experiment:
             self._make(experiment, start=True)
         else:
@@ -203,12 +204,12 @@ class Page:
             self.trainer.start()
 
     def _pause(self, _event: object) -> None:
-        self._going = False
+        self._going, self._note = False, ""
         self.trainer.pause()
 
     def _step(self, name: str, _event: object) -> None:
         if self.state in (State.IDLE, State.PAUSED):
-            self._going = False
+            self._going, self._note = False, ""
             epoch = self._facts.steps_per_epoch if self._facts else 1
             self.trainer.step(epoch - self.position.step % epoch if name == "epoch" else int(name))
 
@@ -316,12 +317,9 @@ class Page:
         if self._facts is None or self.state in (State.FAILED, State.DIVERGED):
             self._make(self.experiment, start=self._going)
             return
-        added = [other for other in chosen if other not in self.lanes]
-        for other in added:
-            self.lanes[other] = self._new_lane(other)
-        self.lanes = {other: self.lanes[other] for other in chosen}
+        self.lanes = {other: self.lanes.get(other) or self._new_lane(other) for other in chosen}
         self.trainer.set_rules(begun)
-        self._note = f"{self.rules[name].title} catches up with the others." if added and self.position.step else ""
+        self._note = ""
         self._draw_net_of(self.drawn)
 
     def _draw_net_of(self, name: str) -> None:
@@ -539,7 +537,6 @@ class Page:
             step.disabled = state not in (State.IDLE, State.PAUSED)
         self.presets.param.update(options=_presets(self.preset), value=self.preset or link.OWN)
         self.paper.show(self.preset)
-        self.status.object = self._status()
         self.claim.object = self._claim()
         self._refresh_rules()
         self._refresh_measured()
@@ -563,6 +560,7 @@ class Page:
         lane = self.lanes[self.drawn]
         probe = lane.history.probe
         shares = [layer[0] for layer in getattr(probe, self.level.value).layers] if probe else []
+        self.status.object = self._status()
         self.numbers.object = self._numbers()
         self.list.values = scoreboard.values(self.lanes, self.level.value)
         self.net.values, self.net.styles_of = diagram.shares(shares)
@@ -592,8 +590,8 @@ class Page:
         state = self.state
         chip = f'<span class="chip {state.name.lower()}">{state.value.capitalize()}</span>'
         # A note on what was just changed is worth more than what a state always means.
-        noted = self._note and state in (State.IDLE, State.RUNNING, State.PAUSED)
-        message = self._note if noted else self.message
+        note = self._note or self._behind()
+        message = note if note and state in (State.IDLE, State.RUNNING, State.PAUSED) else self.message
         complaint = (
             f'<p class="complaint" role="alert"><span class="chip invalid">Not possible</span>'
             f"{html.escape(words.sentence(self._complaint))}</p>"
@@ -601,6 +599,14 @@ class Page:
             else ""
         )
         return f'<div role="status">{chip}{html.escape(words.sentence(message))}</div>{complaint}'
+
+    def _behind(self) -> str:
+        """A sentence on the nets that were added as the others trained, until they are level with them."""
+        behind = [self.rules[name].title for name in self.lanes if name not in self.position.level]
+        if not behind or self.position.step == 0:
+            return ""
+        one = len(behind) == 1
+        return f"The net{'' if one else 's'} of {' and '.join(behind)} catch{'es' if one else ''} up with the others."
 
     def _numbers(self) -> str:
         rate = self._steps_per_second()

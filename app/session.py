@@ -528,8 +528,9 @@ class Trainer:
 
     def _tell_position(self, number: int) -> None:
         run = max((net.run for net in self._nets.values()), key=lambda run: run.step)
+        level = tuple(name for name, net in self._nets.items() if net.run.finished or net.run.step == run.step)
         now = time.monotonic() - self._told > _TELL_SECONDS
-        self._say(number, Position(run.step, run.epoch, run.experiments[0].epochs), now=now)
+        self._say(number, Position(run.step, run.epoch, run.experiments[0].epochs, level), now=now)
 
     def _run_errands(self, wishes: int) -> None:
         """Do what is to be done, as long as nothing else is wished: what came after a wish may need its nets."""

@@ -105,6 +105,33 @@ def test_a_rule_that_is_added_catches_up_and_the_last_one_stays(visit: Visit) ->
         visit.page.list.pick(word)
 
 
+def test_a_note_stays_as_long_as_it_is_true(wait_until: Callable[..., None]) -> None:
+    visit = Visit(wait_until, "rules=bp")
+    visit.until_state(State.IDLE)
+
+    def says(text: str) -> bool:
+        return text in visit.page.status.object
+
+    for press in ("start", "pause"):
+        visit.press("new_seed")
+        visit.until(lambda: says("New nets "), "a note")
+        visit.press(press)
+        visit.until(lambda: not says("New nets "), f"its end with {press}")
+    visit.press("new_seed")
+    visit.until_state(State.IDLE)
+    assert says("New nets are ready")
+    visit.page.steps["10"].clicks += 1
+    visit.until_state(State.PAUSED)
+    assert says("Start goes on from here")
+    visit.train()
+    visit.page.list.pick("toggle:mdfa")
+    assert says("The net of mDFA catches up with the others.")
+    visit.page.list.pick("toggle:fa")
+    assert says("of FA catches up") or says("The nets of FA and mDFA catch up with the others.")
+    visit.until(lambda: not says(" up with the others"), "nets that are level")
+    visit.close()
+
+
 def test_a_net_goes_on_by_another_rule(visit: Visit) -> None:
     visit.train()
     number = visit.page._number

@@ -372,6 +372,7 @@ def test_a_rule_that_comes_later_catches_up_and_one_that_goes_gives_its_memory_b
     watched.at_rest()
     assert watched.run("bp") is bp
     assert bp.step == watched.run("fa").step == 20
+    assert watched.events(Position)[-1].level == ("bp", "fa")
     assert set(watched.trainer._nets) == {"bp", "fa"}
     assert 0 < watched.trainer._memory.taken <= 1.5 * taken
     assert watched.states[-1] is State.PAUSED
