@@ -42,7 +42,8 @@ export function render({ model }) {
     box.innerHTML = model.html;
     fill();
     paint();
-    if (held) [...box.querySelectorAll("[data-pick]")].find((part) => part.dataset.pick === held)?.focus();
+    const parts = box.querySelectorAll(":is(button, [tabindex])[data-pick]");  // a row may have its button's word
+    if (held) [...parts].find((part) => part.dataset.pick === held)?.focus();
   };
   const pick = (event) => {
     const part = event.target.closest("[data-pick]");

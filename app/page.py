@@ -77,6 +77,7 @@ class Page:
         self._complaint = " ".join(map(words.sentence, complaints))
         self._number = 0
         self._going = False  # whether Start was pressed, and neither Pause nor the end came since
+        self._goal = 0  # the mini-batch that the steps asked for lead to
         self._resting = False  # whether training waits for a visitor who is away
         self._facts: Facts | None = None
         self.lanes: dict[str, Lane] = {}
@@ -200,18 +201,27 @@ class Page:
         if self.state in OVER or experiment != self.experiment:
             self._make(experiment, start=True)
         else:
-            self._going = True
+            self._going, self._goal = True, 0
             self.trainer.start()
 
     def _pause(self, _event: object) -> None:
-        self._going, self._note = False, ""
+        self._going, self._goal, self._note = False, 0, ""
         self.trainer.pause()
 
     def _step(self, name: str, _event: object) -> None:
-        if self.state in (State.IDLE, State.PAUSED):
+        if self._may_step:
             self._going, self._note = False, ""
             epoch = self._facts.steps_per_epoch if self._facts else 1
-            self.trainer.step(epoch - self.position.step % epoch if name == "epoch" else int(name))
+            begin = max(self._goal, self.position.step)
+            count = epoch - begin % epoch if name == "epoch" else int(name)
+            self._goal = begin + count
+            self.trainer.step(count)
+
+    @property
+    def _may_step(self) -> bool:
+        """At rest, and while steps are made: further ones come to them."""
+        stepping = self.state in (State.RUNNING, State.QUEUED) and not self._going
+        return stepping or self.state in (State.IDLE, State.PAUSED)
 
     def _reset(self, _event: object) -> None:
         experiment = self._asked_for()
@@ -399,7 +409,7 @@ class Page:
         """Begin new nets; the curves of the old ones become those before."""
         if self._worth_keeping:
             self.before = {name: lane.history for name, lane in self.lanes.items()}
-        self.experiment, self._going = experiment, start
+        self.experiment, self._going, self._goal = experiment, start, 0
         self._facts, self.position = None, Position(0, 0, experiment.epochs)
         self._ticks.clear()
         self.lanes = {name: self._new_lane(name) for name in self.compared}
@@ -532,9 +542,9 @@ class Page:
             label="▶ Continue" if state is State.PAUSED else "▶ Again" if state is State.FINISHED else "▶ Start",
             disabled=state in _BUSY,
         )
-        self.pause.disabled = state not in (State.RUNNING, State.QUEUED)
+        self.pause.disabled = not self._going and state not in (State.RUNNING, State.QUEUED)
         for step in self.steps.values():
-            step.disabled = state not in (State.IDLE, State.PAUSED)
+            step.disabled = not self._may_step
         self.presets.param.update(options=_presets(self.preset), value=self.preset or link.OWN)
         self.paper.show(self.preset)
         self.claim.object = self._claim()

@@ -195,9 +195,9 @@ class Trainer:
             self._ask(None, active=True)
 
     def step(self, count: int = 1) -> None:
-        """Train so many mini-batches, then pause."""
+        """Train so many mini-batches, after those of steps that are not done yet, then pause."""
         with self._changed:
-            self._ask(count, active=True)
+            self._ask(count + (self._wish or 0), active=True)
 
     def pause(self) -> None:
         """Stop after the current mini-batch; `start` goes on."""
@@ -465,6 +465,11 @@ class Trainer:
             measuring = self._probe_share.due() or (wish is not None and wish <= _SINGLE)
             if measuring and not behind:
                 target = low + 1  # the price of a measurement is that of one mini-batch
+            with self._changed:
+                if self._wishes != wishes:
+                    return
+                if goal is not None:
+                    self._wish = goal - max(lead, target)  # what is left after this round: steps may come to it
             self._advance_all(number, going, target, measuring=measuring, threads=threads)
             took = time.monotonic() - begun
             if measuring:
@@ -482,7 +487,7 @@ class Trainer:
             if not behind and wish is None:
                 self._rest(pace.ahead(lead), wishes, speed)
             turn_is_over = time.monotonic() > until and self._places.waiting > 0
-            if self._wishes != wishes or (turn_is_over and wish is None):
+            if self._wishes != wishes or turn_is_over:
                 return
         with self._changed:
             if self._wishes == wishes:

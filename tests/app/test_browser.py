@@ -319,19 +319,21 @@ def test_ones_own_keeps_settings_and_run(visitor: Visitor, wait_until: Callable[
     assert visitor.page.get_by_label("Show me", exact=True).locator("option:checked").inner_text() == "Your own"
 
 
+FOCUSED = """() => {
+  let found = document.activeElement;
+  while (found?.shadowRoot?.activeElement) found = found.shadowRoot.activeElement;
+  if (found === document.body) return "nothing|unseen";
+  const name = found.getAttribute("aria-label") ?? found.labels?.[0]?.textContent ?? found.textContent;
+  return [name.trim(), getComputedStyle(found).outlineStyle === "none" ? "unseen" : "seen"].join("|");
+}"""
+"""The name of what has the focus, through shadow roots, and whether that is seen."""
+
+
 def test_all_of_it_goes_by_keyboard(visitor: Visitor) -> None:
     page = visitor.page
 
     def focused() -> str:
-        """What has the focus, through shadow roots."""
-        return str(
-            page.evaluate("""() => {
-  let found = document.activeElement;
-  while (found?.shadowRoot?.activeElement) found = found.shadowRoot.activeElement;
-  const ring = getComputedStyle(found).outlineStyle;
-  return [found.getAttribute("aria-label") ?? found.textContent.trim(), ring === "none" ? "unseen" : "seen"].join("|");
-}""")
-        )
+        return str(page.evaluate(FOCUSED))
 
     def tab_to(name: str) -> None:
         for _ in range(90):
@@ -357,6 +359,66 @@ def test_all_of_it_goes_by_keyboard(visitor: Visitor) -> None:
     tab_to("Weights")
     page.keyboard.press("Space")
     visitor.shows("Filters")
+
+
+def test_the_focus_stays_where_the_keyboard_is_used(visitor: Visitor, wait_until: Callable[..., None]) -> None:
+    page = visitor.page
+    numbers = page.locator(".numbers b")
+
+    def focused() -> str:
+        return str(page.evaluate(FOCUSED)).split("|")[0]
+
+    def on(name: str) -> None:
+        wait_until(lambda: focused() == name, f"the focus on {name}")
+
+    page.get_by_role("button", name="Step", exact=True).focus()
+    for _ in range(5):
+        page.keyboard.press("Enter")
+    numbers.nth(1).get_by_text("5", exact=True).wait_for()
+    visitor.state("Paused")
+    assert visitor.settled(numbers.nth(1)) == 5
+    assert focused() == "Step"
+    for _ in range(5):
+        visitor.press("Step")
+    numbers.nth(1).get_by_text("10", exact=True).wait_for()
+    visitor.state("Paused")
+    assert visitor.settled(numbers.nth(1)) == 10
+
+    page.get_by_role("button", name="▶ Continue", exact=True).focus()
+    for state, name in (("Running", "Pause"), ("Paused", "▶ Continue"), ("Running", "Pause")):
+        page.keyboard.press("Enter")
+        visitor.state(state)
+        on(name)
+    visitor.choose("Speed", "full speed")
+    field = page.get_by_label("Epochs", exact=True)
+    field.fill("3")
+    field.press("Enter")
+    page.get_by_role("button", name="Pause", exact=True).focus()
+    visitor.state("Finished")
+    on("▶ Again")
+    page.keyboard.press("Enter")
+    wait_until(lambda: focused() in ("Pause", "▶ Again"), "the focus on one of the two")
+    visitor.state("Finished")
+    on("▶ Again")
+
+    visitor.press("Paper")
+    page.get_by_role("button", name="Load Table 1, FC, tanh, mDFA").focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Table 1, FC, tanh, mDFA").wait_for()
+    assert focused() == "Load Table 1, FC, tanh, mDFA"
+
+    page.get_by_label("Epochs", exact=True).focus()
+    page.keyboard.press("Tab")
+    assert focused() not in ("", "Epochs")
+    page.keyboard.press("Shift+Tab")
+    assert focused() == "Epochs"
+    page.get_by_label("Batch size", exact=True).focus()
+    page.keyboard.press("Shift+Tab")
+    before = focused()
+    for _ in range(12):
+        page.keyboard.press("Shift+Tab")
+        assert focused() not in ("", before)
+        before = focused()
 
 
 CUT = """() => {

@@ -265,6 +265,17 @@ def test_pause_step_reset(visit: Visit) -> None:
     assert visit.page.experiment.seed == 1
 
 
+def test_no_step_is_lost(visit: Visit) -> None:
+    for name in ("1", "10", "1", "epoch", "epoch"):
+        visit.page.steps[name].clicks += 1
+        visit.page.drain()
+        assert not visit.page.steps["1"].disabled
+    visit.until(lambda: visit.page.position.step == 21 and visit.page.state is State.PAUSED, "12 steps and two epochs")
+    visit.press("start")
+    visit.until(lambda: visit.page.steps["1"].disabled, "training")
+    assert not visit.page.pause.disabled
+
+
 def test_the_learning_rate_changes_within_the_run(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
     monkeypatch.setattr(Run, "set_learning_rate", lambda run, rate: rates.append(rate))

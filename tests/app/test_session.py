@@ -362,6 +362,22 @@ def test_a_step_is_a_step_of_every_net(watched: Watched) -> None:
         assert watched.events(Position)[-1].step == end
 
 
+def test_steps_that_are_asked_for_as_others_are_made_come_to_them(watched: Watched) -> None:
+    watched.prepare(SMALL, "bp", "mdfa")
+    watched.trainer.step(20)
+    watched._wait_until(lambda: bool(watched.events(Position)), "the first of them")
+    for _ in range(4):
+        watched.trainer.step(20)
+    watched.trainer.set_rules([rules()["bp"], rules()["fa"]])
+    watched.at_rest()
+    assert [watched.run(name).step for name in ("bp", "fa")] == [100, 100]
+    watched.trainer.step(1000)
+    watched.trainer.pause()
+    watched.trainer.step(1)
+    watched.at_rest()
+    assert watched.run("bp").step < 1100, "a pause takes back what is left"
+
+
 def test_a_rule_that_comes_later_catches_up_and_one_that_goes_gives_its_memory_back(watched: Watched) -> None:
     watched.prepare(SMALL, "bp", "mdfa")
     watched.trainer.step(20)
