@@ -645,6 +645,16 @@ class Page:
         """The rules that are compared."""
         return [self.rules[name] for name in self.compared]
 
+    @property
+    def prepared(self) -> bool:
+        """Whether there are nets."""
+        return self._facts is not None and self.state is not State.FAILED
+
+    def complain(self, sentence: str) -> None:
+        """Say that something cannot be done; may be called from anywhere."""
+        self._complaint = sentence
+        self._locked(self._refresh)
+
     def _away(self) -> None:
         """Nobody looks: the place to train at is for others."""
         self._resting = self._going

@@ -242,15 +242,32 @@ class Trainer:
         if wanted is not None:
             self._do(self._take_snapshot)
 
-    def ask(self, lane: str, work: Callable[[Run], Any], tell: Callable[[Any], None]) -> None:
+    def ask(
+        self,
+        lane: str,
+        work: Callable[[Run], Any],
+        tell: Callable[[Any], None],
+        refuse: Callable[[str], None] | None = None,
+    ) -> None:
         """Have `work` done with a rule's run between two mini-batches; `tell` is handed over with what it returns.
 
-        Nothing is handed over if there is no such net. An `MdfaError` of `work` becomes a `Refused`.
+        `refuse` is handed over with a sentence if there is no such net, or for an `MdfaError` of `work`. Without it
+        nothing is handed over in the first case, and a `Refused` in the second.
         """
 
         def answer() -> None:
-            if lane in self._nets:
-                self._say(self._made_number, Answer(tell, work(self._nets[lane].run)))
+            net = self._nets.get(lane)
+            if net is None and refuse is None:
+                return
+            try:
+                if net is None:
+                    raise InvalidValue("there is no such net yet: Start makes it, and says why if it cannot")
+                told = Answer(tell, work(net.run))
+            except MdfaError as error:
+                if refuse is None:
+                    raise
+                told = Answer(refuse, str(error))
+            self._say(self._made_number, told)
 
         self._do(answer)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,21 @@ import panel as pn
 
 from app import takeaway
 from app.style import PANES, WIDGETS
+from mdfa_core import MdfaError
+from mdfa_core.errors import InvalidValue
 
 if TYPE_CHECKING:
     from app.page import Page
 
 _PATIENCE = 20.0  # seconds for a training thread to write a checkpoint
+
+
+class _Download(pn.widgets.FileDownload):
+    """Downloads nothing where its callback has nothing."""
+
+    def _sync_data(self, fileobj: io.BytesIO | None) -> None:
+        if fileobj is not None:
+            super()._sync_data(fileobj)
 
 
 class TakeAway:
@@ -33,7 +44,7 @@ class TakeAway:
             "csv": download("Curves as CSV", "curves.csv", lambda: takeaway.csv(self._histories())),
             "parquet": download("Curves as Parquet", "curves.parquet", lambda: takeaway.parquet(self._histories())),
             "json": download("Configuration as JSON", "configuration.json", lambda: self._configuration().encode()),
-            "checkpoint": pn.widgets.FileDownload(
+            "checkpoint": _Download(
                 callback=self._checkpoint, filename="run.pt", label="Checkpoint of the net that is drawn",
                 stylesheets=[WIDGETS], margin=0,
             ),
@@ -54,8 +65,10 @@ class TakeAway:
             stylesheets=[PANES],
             margin=0,
         )
+        self._no_checkpoint = pn.pane.HTML("", stylesheets=[PANES], margin=(4, 0, 0, 0))
         self.view = pn.Column(
             pn.FlexBox(*self.downloads.values(), *self.pictures, gap="6px", sizing_mode="stretch_width"),
+            self._no_checkpoint,
             self._form,
             self.text,
             self.link_note,
@@ -64,7 +77,7 @@ class TakeAway:
         )
 
     def refresh(self) -> None:
-        """Write the configuration as it is now."""
+        """Write the configuration as it is now, and offer a checkpoint where one can be made."""
         settings, rules = self._page.experiment, self._page.chosen_rules()
         make: dict[str, Callable[..., str]] = {
             "python": takeaway.python,
@@ -72,6 +85,16 @@ class TakeAway:
             "json": takeaway.configuration,
         }
         self.text.value = make[self._form.value](settings, rules)
+        reason = self._why_no_checkpoint()
+        self.downloads["checkpoint"].disabled = bool(reason)
+        self._no_checkpoint.object = f'<p class="muted">{html.escape(reason)}</p>' if reason else ""
+
+    def _why_no_checkpoint(self) -> str:
+        """A sentence where the net that is drawn cannot be saved."""
+        rule = self._page.lanes[self._page.drawn].rule
+        if not rule.registered:
+            return f"No checkpoint of this net: {rule.title} is a rule of this page alone, which has no name elsewhere."
+        return "" if self._page.prepared else "No checkpoint yet: the nets are not made."
 
     def _histories(self) -> dict[str, Any]:
         return {name: lane.history for name, lane in self._page.lanes.items()}
@@ -79,8 +102,8 @@ class TakeAway:
     def _configuration(self) -> str:
         return takeaway.configuration(self._page.experiment, self._page.chosen_rules())
 
-    async def _checkpoint(self) -> io.BytesIO:
-        """The checkpoint, made by the training thread while the server goes on."""
+    async def _checkpoint(self) -> io.BytesIO | None:
+        """The checkpoint, made by the training thread while the server goes on; a complaint if it cannot be made."""
         loop = asyncio.get_running_loop()
         made: asyncio.Future[bytes] = loop.create_future()
 
@@ -88,8 +111,18 @@ class TakeAway:
             if not made.done():
                 loop.call_soon_threadsafe(made.set_result, content)
 
-        self._page.trainer.ask(self._page.drawn, takeaway.checkpoint, hand_over)
-        return io.BytesIO(await asyncio.wait_for(made, _PATIENCE))
+        def refuse(sentence: str) -> None:
+            if not made.done():
+                loop.call_soon_threadsafe(made.set_exception, InvalidValue(sentence))
+
+        self._page.trainer.ask(self._page.drawn, takeaway.checkpoint, hand_over, refuse)
+        try:
+            return io.BytesIO(await asyncio.wait_for(made, _PATIENCE))
+        except TimeoutError:  # other nets were made meanwhile, or there is no place to train at
+            self._page.complain(f"no checkpoint was made within {_PATIENCE:g} seconds: try again while the nets train")
+        except MdfaError as error:
+            self._page.complain(str(error))
+        return None
 
     def _picture_button(self, kind: str) -> pn.widgets.Button:
         """Saves the two charts as they are: the browser draws them, so nothing is sent."""

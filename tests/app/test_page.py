@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import io
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -351,6 +354,57 @@ def test_every_tab_opens_and_shows_something(visit: Visit) -> None:
     visit.until(lambda: "No unit" in visit.page.details.example_pane._answer.object, "the search")  # type: ignore[union-attr]
     visit.page.net.pick("layer:1")
     assert visit.page.details.example_pane.layer == 1  # type: ignore[union-attr]
+
+
+def checkpoint(visit: Visit) -> io.BytesIO | None:
+    """What the page makes of a press of the button, as a browser may send it even where the button is disabled."""
+
+    async def pressed() -> io.BytesIO | None:
+        making = asyncio.create_task(visit.page.take._checkpoint())
+        while not making.done():
+            visit.page.drain()
+            await asyncio.sleep(0.01)
+        return await making
+
+    return asyncio.run(pressed())
+
+
+def test_a_checkpoint_that_cannot_be_made_is_a_sentence(
+    wait_until: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    visit = Visit(wait_until, "rules=mdfa,mdfa-free")
+    button = visit.page.take.downloads["checkpoint"]
+    assert button.disabled
+    visit.until_state(State.IDLE)
+    assert not button.disabled
+    made = checkpoint(visit)
+    assert made is not None
+    (tmp_path / "run.pt").write_bytes(made.read())
+    assert Run.load(tmp_path / "run.pt", device="cpu").step == 0
+
+    visit.page.list.pick("draw:mdfa-free")
+    assert button.disabled
+    assert "mDFA, W free is a rule of this page alone" in visit.page.take._no_checkpoint.object
+    assert checkpoint(visit) is None
+    assert "Not possible" in visit.page.status.object
+    visit.page.list.pick("draw:mdfa")
+    visit.page.goes_on.value = "mdfa-free"
+    assert button.disabled
+    visit.page.goes_on.value = "mdfa"
+    assert not button.disabled
+
+    visit.controls.data.value = "mnist"
+    visit.until_state(State.IDLE)
+    assert button.disabled
+    assert checkpoint(visit) is None
+    assert "There is no such net yet" in visit.page.status.object
+    monkeypatch.setattr("app.takeaway_pane._PATIENCE", 0.1)
+    monkeypatch.setattr(visit.page.trainer, "ask", lambda *question: None)  # as if other nets were made just now
+    assert checkpoint(visit) is None
+    assert "No checkpoint was made within 0.1 seconds" in visit.page.status.object
+    asyncio.run(button._async_sync_data())  # what a press does: nothing is raised, and nothing downloaded
+    assert button._transfers == 0
+    visit.close()
 
 
 def test_charts_that_nobody_sees_wait(visit: Visit) -> None:

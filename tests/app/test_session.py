@@ -567,6 +567,15 @@ def test_a_question_is_answered_between_two_mini_batches(watched: Watched) -> No
     assert answer.value >= 0
     assert watched.events(Refused) == [Refused("there is no such thing: ask for another")]
     assert watched.states[-1] is State.RUNNING
+    sentences: list[str] = []
+    watched.trainer.ask("nobody", lambda run: run.step, answers.append, sentences.append)
+    watched.trainer.ask("mdfa", refuse, answers.append, sentences.append)
+    watched._wait_until(lambda: len(watched.events(Answer)) == 3, "both refusals")
+    for told in watched.events(Answer)[1:]:
+        told.tell(told.value)
+    assert sentences[0].startswith("there is no such net yet")
+    assert sentences[1] == "there is no such thing: ask for another"
+    assert len(watched.events(Refused)) == 1
 
 
 def test_snapshots_are_handed_over_at_once_as_it_runs_and_no_more(watched: Watched) -> None:
