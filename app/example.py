@@ -99,12 +99,16 @@ class ExamplePane:
         self._said.object = _what_the_net_says(snapshot.example, snapshot.scene)
         self._draw()
 
-    def show_found(self, found: Found | None) -> None:
-        """Say what a search for a disagreeing unit has found."""
+    def show_found(self, found: Found | None, *, signs: bool = True) -> None:
+        """Say what a search for a disagreeing unit has found, or that there was no sign (`inspection.any_sign`)."""
         self._find.disabled = self._scene is None
         if found is None:
             searched = "" if self._scene is None else f" in {min(SEARCHED, self._scene.examples):,} training images"
-            self._answer.object = f"<p>No unit's error signal has the wrong sign{searched}.</p>"
+            self._answer.object = (
+                f"<p>No unit's error signal has the wrong sign{searched}.</p>"
+                if signs or self.layer is None
+                else f"<p>No sign is defined{searched}: the true or the delivered signal is exactly 0 or no number.</p>"
+            )
             return
         self._answer.object = (
             f"<p>Unit {found.unit} of layer {found.layer + 1} is told the wrong direction for this image.</p>"
@@ -293,7 +297,7 @@ _KEY = (
     '<span><svg viewBox="0 0 16 14"><rect x="5" y="5" width="6" height="9" style="fill:var(--validation)"/>'
     '<path d="M4 1L12 9M12 1L4 9" style="stroke:var(--validation);stroke-width:2"/></svg>delivered, wrong sign</span>'
     '<span><svg viewBox="0 0 16 14"><path d="M8 3L12 7L8 11L4 7Z" style="fill:none;stroke:var(--muted)"/></svg>'
-    "exactly 0: no sign</span></div>"
+    "exactly 0 or no number: no sign</span></div>"
 )
 
 
@@ -324,7 +328,7 @@ def _share(layer: LayerSignals) -> str:
             f"direction, {layer.disagreeing:,} the wrong one."
         )
         if layer.undefined:
-            text += f" {layer.undefined:,} have a signal of exactly 0 and no sign."
+            text += f" {layer.undefined:,} have a signal of exactly 0 or no number, and no sign."
     if len(layer.units) < total:
         text += f" Drawn are {len(layer.units)}, evenly spread."
     return f'<p class="share">{text}</p>'
@@ -333,10 +337,12 @@ def _share(layer: LayerSignals) -> str:
 def _what_the_net_says(example: Example, scene: Scene) -> str:
     guess = int(np.argmax(example.probabilities))
     name, guessed = (html.escape(scene.class_names[label]) for label in (example.label, guess))
-    sure = percent(example.probabilities[guess])
     verdict = "and is right" if guess == example.label else f"but it is “{name}”"
+    says = f"The net says “{guessed}” with probability {percent(example.probabilities[guess])}, {verdict}."
+    if not np.isfinite(example.probabilities).all():
+        says = "The net's output is no number: it says nothing."
     return (
         f'<div class="shown"><img alt="the image that is looked at" src="{png(example.pixels)}"><div>'
         f"<p><b>Training image {example.index:,}: “{name}”</b></p>"
-        f"<p>The net says “{guessed}” with probability {sure}, {verdict}.</p></div></div>"
+        f"<p>{says}</p></div></div>"
     )

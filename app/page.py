@@ -35,9 +35,9 @@ from app.sharing_links import Address, copy_button
 from app.style import PAGE, PANES, WIDGETS, asset
 from app.takeaway_pane import TakeAway
 from app.views import Chart, Drawn, Epochs, Style
-from mdfa_core import Experiment, MdfaError
+from mdfa_core import Experiment, MdfaError, Run
 from mdfa_core.events import Finished
-from mdfa_core.inspection import Found, Snapshot, find_disagreeing
+from mdfa_core.inspection import Found, Snapshot, any_sign, find_disagreeing
 from mdfa_core.networks import parse_architecture
 from mdfa_core.paper.published import CELLS
 
@@ -375,13 +375,18 @@ class Page:
 
     def _find(self) -> None:
         after = -1 if self.details.example is None else self.details.example
-        self.trainer.ask(self.drawn, lambda run: find_disagreeing(run, after=after), self._found)
 
-    def _found(self, found: Found | None) -> None:
-        pane = self.details.example_pane
+        def search(run: Run) -> tuple[Found | None, bool]:
+            found = find_disagreeing(run, after=after)
+            return found, found is not None or any_sign(run, after=after)
+
+        self.trainer.ask(self.drawn, search, self._found)
+
+    def _found(self, answer: tuple[Found | None, bool]) -> None:
+        pane, (found, signs) = self.details.example_pane, answer
         if pane is None:
             return
-        pane.show_found(found)
+        pane.show_found(found, signs=signs)
         if found is not None:
             self.details.example, self.details.unit = found.index, (found.layer, found.unit)
             self._look()

@@ -120,9 +120,11 @@ def meaning(method: Method, experiment: Experiment, level: str, probe: Probed | 
     if agreement is None:
         return Meaning("Not measured yet.", guarantee.reason, guarantee.holds)
     if overall is None:
-        return Meaning(f"All {level_title(level)} are exactly 0: no sign is defined.", guarantee.reason, False)
+        return Meaning(
+            f"All {level_title(level)} are exactly 0 or no number: no sign is defined.", guarantee.reason, False
+        )
     measured = f"{percent(overall)} of the {level_title(level)} have the true sign."
     undefined = max(layer[0] for layer in agreement.undefined)
     if undefined > 0:
-        measured += f" (Up to {percent(undefined)} of a layer's are exactly 0 and have none.)"
+        measured += f" (Up to {percent(undefined)} of a layer's are exactly 0 or no number, and have none.)"
     return Meaning(measured, " ".join(reasons), guarantee.holds or overall > 0.9)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -406,10 +406,7 @@ def find_disagreeing(run: Run, after: int = -1, replica: int = 0) -> Found | Non
     Up to `SEARCHED` images are looked at, from the one after `after` on, and then again from the first. The plainest
     unit has the largest |true ε · delivered ε|, each relative to the largest of its layer; None if no sign is wrong.
     """
-    examples = len(run.tasks[replica].train)
-    order = [(after + 1 + offset) % examples for offset in range(min(examples, SEARCHED))]
-    for start in range(0, len(order), _CHUNK):
-        chunk = order[start : start + _CHUNK]
+    for chunk in _searched(run, after, replica):
         look = _Look.at(run, replica, chunk)
         # Per layer [N, units]: how plain a disagreement is, 0 where there is none.
         plain = []
@@ -426,6 +423,27 @@ def find_disagreeing(run: Run, after: int = -1, replica: int = 0) -> Found | Non
             number = int(found[:, row].argmax())
             return Found(index=chunk[row], layer=number, unit=int(plain[number][row].argmax()))
     return None
+
+
+def any_sign(run: Run, after: int = -1, replica: int = 0) -> bool:
+    """Whether any unit's sign can agree or disagree in the images that `find_disagreeing` looks at.
+
+    Where an error signal, true or delivered, is exactly 0 or no number there is no sign to compare.
+    """
+    for chunk in _searched(run, after, replica):
+        look = _Look.at(run, replica, chunk)
+        for true, delivered in zip(look.true.errors, look.delivered.errors, strict=True):
+            if ((true.sign() * delivered.sign()).abs() == 1).any():
+                return True
+    return False
+
+
+def _searched(run: Run, after: int, replica: int) -> Iterator[list[int]]:
+    """The training images of a search, some at a time."""
+    examples = len(run.tasks[replica].train)
+    order = [(after + 1 + offset) % examples for offset in range(min(examples, SEARCHED))]
+    for start in range(0, len(order), _CHUNK):
+        yield order[start : start + _CHUNK]
 
 
 # ------------------------------------------------------------------------------------------------------------- how

@@ -14,6 +14,7 @@ from mdfa_core.errors import InvalidValue
 from mdfa_core.inspection import (
     Found,
     Wanted,
+    any_sign,
     boundary,
     example,
     filters,
@@ -271,6 +272,7 @@ def test_with_one_output_no_unit_of_mdfa_disagrees(settings: dict[str, Any], act
     run = run_of(**settings, activation=activation)
     assert all(layer.disagreeing == 0 for index in range(20) for layer in example(run, index).layers)
     assert find_disagreeing(run) is None
+    assert any_sign(run)
 
 
 def test_zero_weights_leave_all_signs_undefined() -> None:
@@ -280,6 +282,7 @@ def test_zero_weights_leave_all_signs_undefined() -> None:
         assert layer.undefined == len(layer.units)
         assert not layer.signs.any()
     assert find_disagreeing(run) is None
+    assert not any_sign(run)
 
 
 @pytest.mark.parametrize("unit", [0, 5, 1234, 1999])
@@ -403,6 +406,7 @@ def test_a_run_that_has_diverged_can_be_looked_at(settings: dict[str, Any]) -> N
     assert taken.histograms is not None
     assert all(layer.weights.counts.sum() == 0 for layer in taken.histograms)
     assert find_disagreeing(run) is None
+    assert not any_sign(run)
 
 
 def test_saturated_units_are_counted_as_the_probes_do() -> None:

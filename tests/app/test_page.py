@@ -330,6 +330,26 @@ def test_divergence_is_told(visit: Visit) -> None:
     assert visit.page.list.values["bp train"] == "diverged"
 
 
+@pytest.mark.parametrize("rule", ["bp", "mdfa"])
+def test_nothing_is_said_of_a_net_that_is_no_number(wait_until: Callable[..., None], rule: str) -> None:
+    query = "learning_rate=10&forward_init=normal:1e30&activation=relu&rules=bp,mdfa&tab=example&draw="
+    visit = Visit(wait_until, query + rule)
+    visit.press("start")
+    visit.until_state(State.DIVERGED)
+    pane = visit.page.details.example_pane
+    assert pane is not None
+    for _ in range(2):
+        visit.page._find()
+        visit.until(lambda: "No sign is defined in 239 training images" in pane._answer.object, "the search")
+        visit.page._pick_example(3)
+        visit.until(lambda: pane.index == 3, "the example")
+    assert "no number" in pane._said.object
+    assert "The net says" not in pane._said.object
+    if rule == "bp":
+        assert "exactly 0 or no number" in visit.page.meaning.object
+    visit.close()
+
+
 def test_every_level_has_its_curve_and_sentence(visit: Visit) -> None:
     visit.train()
     for level, words in (("example", "single-example"), ("batch", "a mini-batch is a sum"), ("unit", "unit error")):
