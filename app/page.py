@@ -592,7 +592,7 @@ class Page:
 
     def _claim(self) -> str:
         if not known(self.preset):
-            return ""
+            return "<h2>Your own</h2><p>Nothing is claimed of this configuration: what “Show me” lists has claims.</p>"
         shown = preset(self.preset)
         changed = "" if self.experiment == shown.experiment else ' <span class="chip">changed since</span>'
         look = "Look for" if self.preset in PRESETS else "How"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import socket
@@ -436,6 +437,35 @@ CUT = """() => {
   return found;
 }"""
 """Choices that do not fit into their fields."""
+
+
+@pytest.mark.parametrize("width", [390, 620, 700, 1280])
+def test_the_numbers_of_a_long_run_lie_over_nothing(
+    browser: Browser, address: str, width: int, wait_until: Callable[..., None]
+) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 720})
+    try:
+        long = "?epochs=2000&data=moons&network=fc:8&speed=max&preset=none"
+        visitor = Visitor(context.new_page(), address + long)
+        visitor.press("▶ Start")
+        wait_until(lambda: visitor.epoch() >= 100, "an epoch of three digits")
+        visitor.press("Pause")
+        visitor.state("Paused")
+        visitor.page.wait_for_timeout(500)  # parts of a page are told one after the other
+        entries = visitor.page.locator(".numbers b")
+        boxes = [entries.nth(place).bounding_box() for place in range(3)]
+        boxes += [visitor.page.get_by_label("Speed", exact=True).bounding_box()]
+        boxes += [visitor.page.get_by_role("button", name="New seed", exact=True).bounding_box()]
+        found = [box for box in boxes if box is not None]
+        assert len(found) == 5
+        for one, other in itertools.combinations(found, 2):
+            beside = one["x"] + one["width"] <= other["x"] or other["x"] + other["width"] <= one["x"]
+            below = one["y"] + one["height"] <= other["y"] or other["y"] + other["height"] <= one["y"]
+            assert beside or below
+        assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in found)
+        visitor.check()
+    finally:
+        context.close()
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -472,7 +472,7 @@ def test_ones_own_keeps_settings_and_run(wait_until: Callable[..., None]) -> Non
     presets = visit.page.presets
     presets._process_events({"value": presets.options["Your own"]})  # as it comes from a browser
     assert visit.page.preset == ""
-    assert not visit.page.claim.object
+    assert "Nothing is claimed of this configuration" in visit.page.claim.object
     assert visit.page.compared == ("mdfa", "dfa")
     assert visit.page.experiment == settings == visit.controls.experiment()
     assert visit.page._number == number
@@ -483,6 +483,14 @@ def test_ones_own_keeps_settings_and_run(wait_until: Callable[..., None]) -> Non
     again.close()
     presets._process_events({"value": "relu"})
     assert visit.page.preset == "relu"
+    visit.close()
+
+
+def test_a_configuration_without_a_claim_says_so(wait_until: Callable[..., None]) -> None:
+    visit = Visit(wait_until, "preset=none&data=moons")
+    assert "Nothing is claimed of this configuration" in visit.page.claim.object
+    visit.page.presets.value = "relu"
+    assert "Nothing is claimed" not in visit.page.claim.object
     visit.close()
 
 
