@@ -409,9 +409,9 @@ def test_a_checkpoint_that_cannot_be_made_is_a_sentence(
     assert "Not possible" in visit.page.status.object
     visit.page.list.pick("draw:mdfa")
     visit.page.goes_on.value = "mdfa-free"
-    assert button.disabled
+    visit.until(lambda: button.disabled, "the net to go on by a rule of this page alone")
     visit.page.goes_on.value = "mdfa"
-    assert not button.disabled
+    visit.until(lambda: not button.disabled, "the net to go on by mDFA")
 
     visit.controls.data.value = "mnist"
     visit.until_state(State.IDLE)
