@@ -107,16 +107,16 @@ class Page:
         def pane() -> pn.pane.HTML:
             return pn.pane.HTML("", stylesheets=[PANES], sizing_mode="stretch_width", margin=0)
 
-        self.start = button("▶ Start", self._start, color="primary", width=98)
-        self.pause = button("Pause", self._pause, width=66)
+        self.start = button("▶ Start", self._start, color="primary", width=106)
+        self.pause = button("Pause", self._pause, width=70)
         self.steps = {
-            "1": button("Step", partial(self._step, "1"), "Train every net on one mini-batch.", width=58),
-            "10": button("10 steps", partial(self._step, "10"), "Ten mini-batches.", width=76),
-            "epoch": button("Epoch", partial(self._step, "epoch"), "Every training image once.", width=62),
+            "1": button("Step", partial(self._step, "1"), "Train every net on one mini-batch.", width=62),
+            "10": button("10 steps", partial(self._step, "10"), "Ten mini-batches.", width=86),
+            "epoch": button("Epoch", partial(self._step, "epoch"), "Every training image once.", width=70),
         }
         again = "Back to the same first weights. What was drawn turns grey; pressed once more, it goes."
-        self.reset = button("Reset", self._reset, again, width=62)
-        self.new_seed = button("New seed", self._new_seed, "Other weights, other feedback, other classes.", width=86)
+        self.reset = button("Reset", self._reset, again, width=68)
+        self.new_seed = button("New seed", self._new_seed, "Other weights, other feedback, other classes.", width=98)
         speeds = {speed.title: name for name, speed in SPEEDS.items()}
         self.speed = select(speeds, state.speed, "Speed", css_classes=["unlabelled"])
         self.speed.param.watch(self._set_speed, "value")

@@ -29,7 +29,7 @@ STATE_WORDS = {
     State.PREPARING: "Getting the images and the nets ready.",
     State.QUEUED: "All training places of this server are taken; it goes on by itself.",
     State.RUNNING: "Learning rate, speed and rules can be changed as it runs; any other change starts new runs.",
-    State.PAUSED: "Start goes on from here, Step trains a little more, Reset goes back to the first weights.",
+    State.PAUSED: "Continue goes on from here, Step trains a little more, Reset goes back to the first weights.",
     State.FINISHED: "All epochs are done.",
     State.DIVERGED: "The loss became infinite or no number at all: choose a smaller learning rate or other weights.",
     State.FAILED: "This cannot go on.",

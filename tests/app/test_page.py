@@ -125,7 +125,7 @@ def test_a_note_stays_as_long_as_it_is_true(wait_until: Callable[..., None]) -> 
     assert says("New nets are ready")
     visit.page.steps["10"].clicks += 1
     visit.until_state(State.PAUSED)
-    assert says("Start goes on from here")
+    assert says("Continue goes on from here")
     visit.train()
     visit.page.list.pick("toggle:mdfa")
     assert says("The net of mDFA catches up with the others.")
