@@ -8,6 +8,7 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -336,3 +337,11 @@ def test_the_task_is_the_seeds_unless_it_has_its_own() -> None:
     assert Experiment(seed=3).task == 3
     assert Experiment(seed=3, task_seed=0).task == 0
     assert Experiment(seed=3, task_seed=5).task == 5
+
+
+def test_numpys_numbers_are_taken_as_pythons() -> None:
+    made = Experiment(seed=np.int64(3), epochs=np.uint8(5), learning_rate=np.float64(0.1), l2=np.float32(0.5))
+    plain = Experiment(seed=3, epochs=5, learning_rate=0.1, l2=0.5)
+    assert made == plain
+    assert made.digest() == plain.digest()
+    assert {type(value) for value in (made.seed, made.epochs, made.learning_rate, made.l2)} == {int, float}
