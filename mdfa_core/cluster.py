@@ -7,7 +7,7 @@ import functools
 import logging
 import platform
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -17,13 +17,14 @@ import torch
 from mdfa_core import devices
 from mdfa_core.errors import ClusterError, DeviceError, InvalidValue
 from mdfa_core.records import Record
-from mdfa_core.sweeps import Here, Job, Workers, free_memory
+from mdfa_core.sweeps import Here, Job, NextJob, Workers, free_memory
 from mdfa_core.training import NUMERICS
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 _PATIENCE = 20.0  # seconds to wait for a scheduler and for its first worker
+_NEWCOMERS = 2.0  # seconds after which it is asked again how many workers there are
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -104,15 +105,27 @@ class DaskWorkers(Workers):
             size // on_host[urlsplit(address).hostname] if device == "cpu" else size for address, size in free.items()
         )
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, tuple[Record, ...]]]:
-        from distributed import as_completed
+    def run(self, next_job: NextJob) -> Iterator[tuple[Job, tuple[Record, ...]]]:
+        from distributed import wait
         from distributed.client import FutureCancelledError
         from distributed.scheduler import KilledWorker
 
-        futures = {self.client.submit(_run, job, pure=False): job for job in jobs}
+        futures: dict[Future, Job] = {}
+
+        def fill() -> None:
+            while len(futures) < self.count and (job := next_job()) is not None:
+                futures[self.client.submit(_run, job, pure=False)] = job
+
         try:
-            for future in as_completed(list(futures)):
-                yield futures[future], future.result()
+            fill()
+            while futures:
+                try:
+                    ended = wait(list(futures), timeout=_NEWCOMERS, return_when="FIRST_COMPLETED").done
+                except TimeoutError:
+                    ended = ()
+                for future in ended:
+                    yield futures.pop(future), future.result()
+                fill()
         except KilledWorker:
             raise ClusterError(
                 f"a job made {self.where}'s workers die one after the other, perhaps for want of memory: look at their "

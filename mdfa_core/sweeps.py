@@ -1,15 +1,20 @@
-"""Many runs: packs experiments into replica stacks that fit, trains the missing ones, keeps every finished one."""
+"""Many runs: packs experiments into replica stacks that fit, trains the missing ones, keeps every finished one.
+
+Workers train. A sweep says what is to be trained; `kept_busy` gives several of them to the same workers.
+"""
 
 from __future__ import annotations
 
 import functools
+import heapq
+import itertools
 import logging
 import math
 import os
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import fmean
@@ -73,6 +78,9 @@ class Job:
         return first.epochs * (train // first.batch_size if first.drop_last else -(-train // first.batch_size))
 
 
+NextJob = Callable[[], Job | None]
+
+
 class Workers(ABC):
     """Something that runs jobs."""
 
@@ -94,8 +102,13 @@ class Workers(ABC):
         return free_memory(device)
 
     @abstractmethod
-    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, tuple[Record, ...]]]:
-        """Run all jobs and yield each with its records as it finishes."""
+    def run(self, next_job: NextJob) -> Iterator[tuple[Job, tuple[Record, ...]]]:
+        """Run jobs and yield each with its records as it finishes.
+
+        Args:
+            next_job: asked for another job whenever one could begin, and only then. None says that there is none now;
+                it is asked again after every job that was yielded. When all have finished and it has none, this ends.
+        """
 
 
 class Here(Workers):
@@ -105,8 +118,8 @@ class Here(Workers):
     def count(self) -> int:
         return 1
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, tuple[Record, ...]]]:
-        for job in jobs:
+    def run(self, next_job: NextJob) -> Iterator[tuple[Job, tuple[Record, ...]]]:
+        while (job := next_job()) is not None:
             yield job, job.run()
 
 
@@ -118,13 +131,11 @@ class Advance:
         records: what has just been finished and stored.
         done: experiments finished, those found in the store included.
         total: experiments of the sweep.
-        seconds_left: an estimate from the pace so far; None before anything was trained.
     """
 
     records: tuple[Record, ...]
     done: int
     total: int
-    seconds_left: float | None
 
 
 class Sweep:
@@ -182,18 +193,21 @@ class Sweep:
             ClusterError: the workers are gone.
             StoreError: a stack cannot be stored.
         """
-        total = len(self.experiments)
-        left = {id(job): cost(job) for job in self.jobs}
-        done, whole, started = total - sum(len(job.experiments) for job in self.jobs), sum(left.values()), time.time()
-        for job, records in self.workers.run(tuple(self.jobs)):
-            self._check(records)
-            self.store.add(records)
-            self.jobs = [waiting for waiting in self.jobs if waiting is not job]
-            done += len(records)
-            del left[id(job)]
-            behind = sum(left.values())
-            pace = (time.time() - started) / (whole - behind)
-            yield Advance(records=records, done=done, total=total, seconds_left=pace * behind)
+        for _, advance in kept_busy([iter((self,))], self.workers):
+            yield advance
+
+    def finished(self, job: Job, records: tuple[Record, ...]) -> Advance:
+        """Store what one of its jobs has given.
+
+        Raises:
+            DataError: as above.
+            StoreError: it cannot be stored.
+        """
+        self._check(records)
+        self.store.add(records)
+        self.jobs = [waiting for waiting in self.jobs if waiting is not job]
+        total, left = len(self.experiments), sum(len(waiting.experiments) for waiting in self.jobs)
+        return Advance(records=records, done=total - left, total=total)
 
     def records(self) -> tuple[Record, ...]:
         """The finished runs, in the order of the experiments.
@@ -218,6 +232,44 @@ class Sweep:
                     f"a worker trained on {record.experiment.data} images that are not those of this machine (other "
                     f"checksum): give a data folder that is the same for all"
                 )
+
+
+def kept_busy(programs: Iterable[Iterator[Sweep]], workers: Workers) -> Iterator[tuple[Sweep, Advance]]:
+    """Several programs of sweeps by the same workers, none of which is idle while one of the programs has work.
+
+    A program makes sweeps one after the other: it is asked for the next when the last is trained, so that what it makes
+    may depend on its records. Earlier programs go first: a further one is begun only when a worker would have nothing
+    to do. All of it may be left at any moment.
+
+    Raises:
+        DataError, ClusterError, StoreError: as iterating over a sweep does.
+    """
+    unbegun = enumerate(programs)
+    order = itertools.count()
+    waiting: list[tuple[int, int, Job]] = []  # a heap: by the program's number, then as they came
+    whose: dict[int, tuple[int, Iterator[Sweep], Sweep]] = {}  # by the job's id: its sweep keeps it until it has ended
+
+    def go_on(number: int, program: Iterator[Sweep]) -> None:
+        for sweep in program:
+            for job in sweep.jobs:
+                heapq.heappush(waiting, (number, next(order), job))
+                whose[id(job)] = number, program, sweep
+            if sweep.jobs:
+                return
+
+    def next_job() -> Job | None:
+        while not waiting:
+            begun = next(unbegun, None)
+            if begun is None:
+                return None
+            go_on(*begun)
+        return heapq.heappop(waiting)[2]
+
+    for job, records in workers.run(next_job):
+        number, program, sweep = whose.pop(id(job))
+        yield sweep, sweep.finished(job, records)
+        if not sweep.jobs:
+            go_on(number, program)
 
 
 def packed(

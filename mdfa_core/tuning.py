@@ -97,6 +97,11 @@ class Search:
 
     def __iter__(self) -> Iterator[Advance]:
         """Do every round; `chosen` is there at the end."""
+        for sweep in self.sweeps():
+            yield from sweep
+
+    def sweeps(self) -> Iterator[Sweep]:
+        """The same for who trains the sweeps: each round's, which must be trained before the next is asked for."""
         self.trials.clear()
         self.epochs_trained, self.seconds = 0, 0.0
         left = list(self.candidates)
@@ -104,7 +109,7 @@ class Search:
             self.round = number
             left = left[: rung.candidates]
             sweep = self._sweep(e for settings in left for e in self.experiments(settings, rung))
-            yield from sweep
+            yield sweep
             records = {record.experiment: record for record in sweep.records()}
             trials = [self._trial(settings, number, records) for settings in left]
             self.trials += trials

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ from mdfa_core.errors import ClusterError, DeviceError, InvalidValue
 from mdfa_core.experiment import Experiment
 from mdfa_core.records import Record
 from mdfa_core.store import Store
-from mdfa_core.sweeps import Here, Job, Sweep, free_memory
+from mdfa_core.sweeps import Here, Job, NextJob, Sweep, free_memory
 
 distributed = pytest.importorskip("distributed", reason="needs Dask: pip install -e '.[distributed]' in the clone")
 
@@ -111,6 +111,12 @@ class Noted(Job):
         return super().run()
 
 
+def _each(jobs: Iterable[Job]) -> NextJob:
+    """One after the other, then none."""
+    left = iter(jobs)
+    return lambda: next(left, None)
+
+
 def _beginnings(folder: Path, experiment: Experiment) -> list[int]:
     path = folder / experiment.digest()
     return [int(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
@@ -181,7 +187,7 @@ def test_a_killed_worker_costs_only_its_stack(address: str, tmp_path: Path) -> N
     killer = threading.Thread(target=kill)
     killer.start()
     with cluster.workers(address) as workers:
-        done = dict(workers.run(jobs))
+        done = dict(workers.run(_each(jobs)))
     killer.join()
 
     assert [numbers(done[job][0]) for job in jobs] == [numbers(Job(experiments=j.experiments).run()[0]) for j in jobs]
@@ -193,7 +199,7 @@ def test_leaving_the_loop_frees_the_workers(address: str, tmp_path: Path) -> Non
     waiting = TINY.replace(epochs=7)
     jobs = [Noted(experiments=(e,), folder=str(tmp_path)) for e in (TINY, LONG, LONG.replace(seed=1), waiting)]
     with cluster.workers(address) as workers:
-        for _ in workers.run(jobs):
+        for _ in workers.run(_each(jobs)):
             break
         _until(lambda: not any(workers.client.processing().values()))  # type: ignore[attr-defined]
         workers.client.restart(timeout=60)  # type: ignore[attr-defined] # a thread cannot be stopped; its process can
@@ -229,7 +235,7 @@ def test_a_job_that_kills_every_worker_is_a_sentence(address: str) -> None:
     with cluster.workers(address) as workers:
         workers.client.run_on_scheduler(_allow_no_death)  # type: ignore[attr-defined]
         with pytest.raises(ClusterError, match=r"made .*'s workers die one after the other"):
-            list(workers.run([Deadly(experiments=(TINY,))]))
+            list(workers.run(_each([Deadly(experiments=(TINY,))])))
         _until(lambda: workers.count == 2)
 
 
@@ -250,7 +256,7 @@ def test_an_error_of_a_job_is_told_as_it_is(address: str) -> None:
     with cluster.workers(address) as workers:
         job = Job(experiments=(TINY, TINY.replace(method="bp")))
         with pytest.raises(InvalidValue, match="the replicas of one stack differ in method"):
-            list(workers.run([job]))
+            list(workers.run(_each([job])))
 
 
 # ---------------------------------------------------------------------------------------------------------- wrong ones
@@ -360,6 +366,6 @@ def test_without_dask_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_records_of_a_cluster_are_records(address: str) -> None:
     with cluster.workers(address) as workers:
-        ((_, (record,)),) = workers.run([Job(experiments=(TINY,))])
+        ((_, (record,)),) = workers.run(_each([Job(experiments=(TINY,))]))
 
     assert replace(record, provenance=record.provenance) == Record.from_json(record.to_json())

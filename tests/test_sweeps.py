@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import logging
+import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from mdfa_core.errors import DataError, InvalidValue
 from mdfa_core.learner import TOGETHER
 from mdfa_core.records import Record, Recorder
 from mdfa_core.store import Store
-from mdfa_core.sweeps import Here, Job, Sweep, packed, predicted_memory
+from mdfa_core.sweeps import Advance, Here, Job, NextJob, Sweep, Workers, kept_busy, packed, predicted_memory
 from mdfa_core.training import VARYING
 
 SMALL = Experiment(network="fc:8", epochs=2)
@@ -303,10 +304,13 @@ class Counting(Here):
     def __init__(self) -> None:
         self.trained: list[Experiment] = []
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, tuple[Record, ...]]]:
-        for job in jobs:
-            self.trained += job.experiments
-            yield job, job.run()
+    def run(self, next_job: NextJob) -> Iterator[tuple[Job, tuple[Record, ...]]]:
+        def noted() -> Job | None:
+            job = next_job()
+            self.trained += job.experiments if job else ()
+            return job
+
+        return super().run(noted)
 
 
 @pytest.mark.parametrize("test", [False, True])
@@ -323,7 +327,6 @@ def test_a_mixed_sweep_gives_what_single_runs_give_bit_for_bit(store: Store, tes
     assert torch.get_num_threads() == before
     assert len(store) == len(MIXED) == len(work.experiments)
     assert list(itertools.accumulate(len(a.records) for a in advances)) == [a.done for a in advances]
-    assert advances[-1].seconds_left == 0.0
 
 
 @pytest.mark.parametrize("stop", range(4))
@@ -358,10 +361,123 @@ def test_a_job_knows_its_steps(drop_last: bool) -> None:
 
 def test_runs_on_other_data_are_refused_before_they_are_stored(store: Store) -> None:
     class Elsewhere(Here):
-        def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, tuple[Record, ...]]]:
-            for job, records in super().run(jobs):
+        def run(self, next_job: NextJob) -> Iterator[tuple[Job, tuple[Record, ...]]]:
+            for job, records in super().run(next_job):
                 yield job, tuple(replace(record, checksum="0" * 64) for record in records)
 
     with pytest.raises(DataError, match="a worker trained on digits images that are not those of this machine"):
         list(Sweep([SMALL], store=store, workers=Elsewhere(), device="cpu"))
     assert len(store) == 0
+
+
+# -------------------------------------------------------------------------------------------------- several at a time
+
+
+class Shuffled(Workers):
+    """Workers that end what they do in any order; `asked` has what they were given, with what was in their hands."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self._count, self._random = count, random.Random(seed)
+        self.asked: list[tuple[Job | None, tuple[Job, ...]]] = []
+
+    @property
+    def count(self) -> int:
+        return self._count
+
+    def run(self, next_job: NextJob) -> Iterator[tuple[Job, tuple[Record, ...]]]:
+        hands: list[Job] = []
+        while True:
+            while len(hands) < self.count:
+                job = next_job()
+                self.asked.append((job, tuple(hands)))
+                if job is None:
+                    break
+                hands.append(job)
+            if not hands:
+                return
+            yield hands.pop(self._random.randrange(len(hands))), ()
+
+
+class Planned:
+    """A sweep of made-up jobs, which notes when each ends."""
+
+    def __init__(self, jobs: list[Job], ended: list[Job]) -> None:
+        self.jobs, self._ended = jobs, ended
+
+    def finished(self, job: Job, records: tuple[Record, ...]) -> Advance:
+        self.jobs = [waiting for waiting in self.jobs if waiting is not job]
+        self._ended.append(job)
+        return Advance(records=records, done=0, total=0)
+
+
+PROGRAMS = st.lists(st.lists(st.integers(0, 3), max_size=4), max_size=6)  # jobs of each sweep of each program
+
+
+@hypothesis.settings(max_examples=300)
+@given(sizes=PROGRAMS, count=st.integers(1, 7), seed=st.integers(0, 9))
+def test_workers_are_kept_busy_and_earlier_programs_go_first(sizes: list[list[int]], count: int, seed: int) -> None:
+    number = itertools.count(1)
+    plan = [[[Job(experiments=(SMALL.replace(seed=next(number)),)) for _ in range(n)] for n in p] for p in sizes]
+    ended: list[Job] = []
+    begun: list[int] = []
+    over: list[int] = []
+    open_jobs: dict[int, list[Job]] = {}  # of every program: of the sweep it waits for
+
+    def program(which: int) -> Iterator[Sweep]:
+        begun.append(which)
+        for jobs in plan[which]:
+            open_jobs[which] = jobs
+            yield Planned(list(jobs), ended)  # type: ignore[misc]
+            assert set(jobs) <= set(ended)  # asked for the next only when this is trained
+        over.append(which)
+
+    workers = Shuffled(count, seed)
+    given_out: list[Job] = []
+    original = workers.run
+
+    def watched(next_job: NextJob) -> Iterator[tuple[Job, tuple[Record, ...]]]:
+        def asked() -> Job | None:
+            before = list(begun)
+            job = next_job()
+            waiting = [j for which in before if which not in over for j in open_jobs[which] if j not in given_out]
+            if begun != before:
+                assert not waiting, "a further program was begun, though there was work"
+            if job is None:
+                assert not waiting
+                assert len(begun) == len(plan), "there was none, though a program was not begun"
+            elif waiting:
+                assert job is waiting[0], "not the first job of the earliest program"
+            if job is not None:
+                given_out.append(job)
+            return job
+
+        return original(asked)
+
+    workers.run = watched  # type: ignore[method-assign]
+    for _ in kept_busy(map(program, range(len(plan))), workers):
+        pass
+
+    assert begun == list(range(len(plan)))
+    assert sorted(over) == begun
+    everything = [job for sweeps_of in plan for jobs in sweeps_of for job in jobs]
+    assert len(ended) == len(everything)
+    assert set(ended) == set(everything)
+
+
+def test_a_sweep_in_the_store_takes_no_worker_and_its_program_goes_on(store: Store) -> None:
+    list(Sweep([SMALL], store=store, device="cpu"))
+    found: list[str] = []
+
+    def program() -> Iterator[Sweep]:
+        first = Sweep([SMALL], store=store, device="cpu")
+        yield first
+        found.extend(record.key for record in first.records())
+        yield Sweep([SMALL.replace(seed=1)], store=store, device="cpu")
+        found.append("over")
+
+    workers = Counting()
+    ((sweep, advance),) = kept_busy([program()], workers)
+
+    assert (advance.done, advance.total, len(sweep.records())) == (1, 1, 1)
+    assert workers.trained == [SMALL.replace(seed=1)]
+    assert [store.named(found[0]).experiment, found[1:]] == [SMALL, ["over"]]  # type: ignore[union-attr]

@@ -36,7 +36,7 @@ class MadeUp:
 
     def __iter__(self) -> Iterator[Advance]:
         total = len(self.experiments)
-        yield Advance(records=self.records(), done=total, total=total, seconds_left=0.0)
+        yield Advance(records=self.records(), done=total, total=total)
 
     def records(self) -> tuple[Record, ...]:
         return tuple(map(self._record, self.experiments))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from mdfa_core.errors import InvalidValue, UnknownName
 from mdfa_core.experiment import Experiment
@@ -13,7 +13,7 @@ from mdfa_core.paper import recipes
 from mdfa_core.paper.published import CELLS, TABLES, Cell
 from mdfa_core.paper.recipes import PROFILES, Profile
 from mdfa_core.store import Store
-from mdfa_core.sweeps import Advance, Here, Sweep, Workers, seconds_an_epoch
+from mdfa_core.sweeps import Advance, Here, Sweep, Workers, kept_busy, seconds_an_epoch
 from mdfa_core.training import Every
 from mdfa_core.tuning import Rung, Search, best_fit
 
@@ -122,8 +122,28 @@ class Stage:
     part: float
 
 
+class Part(NamedTuple):
+    """One sweep of a cell, with what progress needs to know of it.
+
+    Attributes:
+        cell: the cell.
+        doing: as `Stage` says it.
+        sweep: what is to be trained.
+        before: epochs of the cell that were trained before.
+        each: epochs of one experiment.
+    """
+
+    cell: Cell
+    doing: str
+    sweep: Sweep
+    before: int
+    each: int
+
+
 class Reproduction:
-    """The cells of a plan, one after the other; iterating does the work, and may be left and begun again at any moment.
+    """The cells of a plan; iterating does the work, and may be left and begun again at any moment.
+
+    They are done in their order, one after the other; where that would leave workers idle, several at a time.
 
     What is in the store is not done again. A finished cell is noted there as kind "cell", its search as kind "study".
 
@@ -154,12 +174,20 @@ class Reproduction:
 
     def __iter__(self) -> Iterator[Stage]:
         """Do what is missing."""
-        whole, before = sum(map(self.plan.epochs_to_train, self.plan.cells)), 0
-        for cell in self.plan.cells:
-            share = self.plan.epochs_to_train(cell)
-            for doing, advance, epochs in self._fill(cell):
-                yield Stage(cell=cell, doing=doing, advance=advance, part=(before + epochs) / whole)
-            before += share
+        whole = sum(map(self.plan.epochs_to_train, self.plan.cells))
+        done = dict.fromkeys(self.plan.cells, 0)  # epochs
+        doing: dict[Sweep, Part] = {}
+
+        def program(cell: Cell) -> Iterator[Sweep]:
+            for part in self._fill(cell):
+                doing[part.sweep] = part
+                yield part.sweep
+            done[cell] = self.plan.epochs_to_train(cell)
+
+        for sweep, advance in kept_busy(map(program, self.plan.cells), self.workers):
+            part = doing[sweep]
+            done[part.cell] = part.before + advance.done * part.each
+            yield Stage(cell=part.cell, doing=part.doing, advance=advance, part=sum(done.values()) / whole)
 
     def seconds(self) -> float:
         """About how long all of it takes if nothing is in the store: every kind of run is timed for a few steps."""
@@ -170,15 +198,14 @@ class Reproduction:
             total += epoch * self.plan.epochs_to_train(cell)
         return total / self.workers.count
 
-    def _fill(self, cell: Cell) -> Iterator[tuple[str, Advance, int]]:
-        """Do a cell; says what is being done, how far that is, and the epochs of the cell that are done."""
+    def _fill(self, cell: Cell) -> Iterator[Part]:
+        """What is to be trained for a cell, each part before the next is asked for; at the end the cell is noted."""
         name, study = self.plan.name(cell), None
         before, each = self.plan.epochs_to_search(cell), self.plan.final_epochs
         if self.plan.rungs:
             study, search = name, self._search(cell)
-            for advance in search:  # asks for every run of it: the store may be of other data, or of older code
-                done = search.epochs_trained + advance.done * search.rungs[search.round].epochs
-                yield "tuning", advance, done
+            for sweep in search.sweeps():  # asks for every run of it: the store may be of other data, or of older code
+                yield Part(cell, "tuning", sweep, search.epochs_trained, search.rungs[search.round].epochs)
             document = search.document()
             if not search.answered_by(self.store.look("study", name)):
                 self.store.put("study", name, document)
@@ -186,14 +213,12 @@ class Reproduction:
         else:
             tuned = recipes.tuned(cell)
             settings, fitting, source = dict(tuned.settings), dict(tuned.fit), tuned.source
-        sweep = self._opened(self.plan.final(cell, settings))
-        for advance in sweep:
-            yield "final runs", advance, before + advance.done * each
+        final = self._opened(self.plan.final(cell, settings))
+        yield Part(cell, "final runs", final, before, each)
         fit: dict[str, Any] | None = None
-        if not all(record.best_train_accuracy == 1.0 for record in sweep.records()):
+        if not all(record.best_train_accuracy == 1.0 for record in final.records()):
             sealed = self._sealed(self.plan.final(cell, fitting))
-            for advance in sealed:
-                yield "best fit", advance, before + (len(self.plan.tasks) + advance.done) * each
+            yield Part(cell, "best fit", sealed, before + len(self.plan.tasks) * each, each)
             fit = {"settings": fitting, "keys": [record.key for record in sealed.records()]}
         self.store.put(
             "cell",
@@ -205,7 +230,7 @@ class Reproduction:
                 "settings": settings,
                 "tuned for": source.name,
                 "study": study,
-                "keys": [record.key for record in sweep.records()],
+                "keys": [record.key for record in final.records()],
                 "fit": fit,
             },
         )

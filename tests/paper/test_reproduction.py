@@ -24,8 +24,9 @@ from mdfa_core.paper import recipes
 from mdfa_core.paper.published import CELLS
 from mdfa_core.paper.recipes import PROFILES
 from mdfa_core.paper.reproduction import Plan, Reproduction, chosen_cells
+from mdfa_core.records import Record
 from mdfa_core.store import Store
-from mdfa_core.sweeps import Job, Sweep
+from mdfa_core.sweeps import Job, NextJob, Sweep, Workers
 from mdfa_core.training import Run
 
 NAMES = ("table-1/fc/tanh/mdfa/2", "table-3/fc/tanh/bp/3")
@@ -50,33 +51,39 @@ def plan(*names: str, **settings: Any) -> Plan:
 def test_only_opened_runs_have_test_images_and_only_the_final_ones_are_opened(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened: list[bool] = []  # whether `_opened` is at work, innermost last
-    made: list[tuple[bool, bool]] = []  # of every run: in `_opened`, has test images
-    gathered: list[bool] = []  # of every look at test images: in `_opened`
+    opened: list[Job] = []  # made by `_opened`
+    running: list[Job] = []  # innermost last
+    made: list[tuple[bool, bool]] = []  # of every run: in such a job, has test images
+    gathered: list[bool] = []  # of every look at test images: in such a job
 
-    def watched(self: Reproduction, experiments: Any) -> Any:
+    def inside() -> bool:
+        return bool(running) and any(running[-1] is job for job in opened)
+
+    def noted(self: Reproduction, experiments: Any) -> Sweep:
         sweep = original(self, experiments)
+        opened.extend(sweep.jobs)
+        return sweep
 
-        class Watched:
-            records = sweep.records
-
-            def __iter__(self) -> Any:
-                yield from _step_by_step(sweep, opened)
-
-        return Watched()
+    def watched(self: Job) -> Any:
+        running.append(self)
+        try:
+            return run(self)
+        finally:
+            running.pop()
 
     def made_run(self: Run, *arguments: Any, **options: Any) -> None:
         initial(self, *arguments, **options)
-        made.append((bool(opened), any(len(task.test) > 0 for task in self.tasks)))
+        made.append((inside(), any(len(task.test) > 0 for task in self.tasks)))
 
-    original, initial = Reproduction._opened, Run.__init__
-    monkeypatch.setattr(Reproduction, "_opened", watched)
+    original, initial, run = Reproduction._opened, Run.__init__, Job.run
+    monkeypatch.setattr(Reproduction, "_opened", noted)
+    monkeypatch.setattr(Job, "run", watched)
     monkeypatch.setattr(Run, "__init__", made_run)
     for kind in (ArraySplit, LazySplit):
 
         def spy(self: Any, index: Any, gather: Any = kind.gather) -> Any:
             if self.part == "test" and len(self) > 0:
-                gathered.append(bool(opened))
+                gathered.append(inside())
             return gather(self, index)
 
         monkeypatch.setattr(kind, "gather", spy)
@@ -85,27 +92,13 @@ def test_only_opened_runs_have_test_images_and_only_the_final_ones_are_opened(
     doing = {stage.doing for stage in work}
 
     assert {"tuning", "final runs"} <= doing
-    assert {has for inside, has in made if inside} == {True}
-    assert {has for inside, has in made if not inside} == {False}
+    assert {has for in_such, has in made if in_such} == {True}
+    assert {has for in_such, has in made if not in_such} == {False}
     assert gathered
     assert all(gathered)
     keys = [key for note in store.notes("cell").values() for key in note["keys"]]
     assert sorted(keys) == sorted(record.key for record in store.records() if not record.sealed)
     assert len(gathered) == len(keys) == 4  # the digits' test images are one chunk: each task was looked at once
-
-
-def _step_by_step(sweep: Sweep, opened: list[bool]) -> Iterator[Any]:
-    """The sweep's advances, with a note while it is at work."""
-    steps = iter(sweep)
-    while True:
-        opened.append(True)
-        try:
-            advance = next(steps, None)
-        finally:
-            opened.pop()
-        if advance is None:
-            return
-        yield advance
 
 
 def _calls() -> Iterator[tuple[str, str, ast.Call]]:
@@ -217,6 +210,45 @@ def test_a_reproduction_left_at_any_stage_goes_on(store: Store, tmp_path: Path, 
         list(Reproduction(plan(), whole, device="cpu"))
         assert whole.notes("cell") == store.notes("cell")
         assert set(whole.keys()) == set(again)
+
+
+def test_workers_fill_several_cells_at_a_time_with_the_same_outcome(store: Store, tmp_path: Path) -> None:
+    several = Several(7)  # more than a cell's final runs
+    stages = list(Reproduction(plan(), store, device="cpu", workers=several))
+
+    assert several.together > 1  # different cells in hand
+    parts = [stage.part for stage in stages]
+    assert parts == sorted(parts)
+    assert parts[-1] <= 1
+    with Store(tmp_path / "alone.sqlite") as alone:
+        list(Reproduction(plan(), alone, device="cpu"))
+        assert alone.notes("cell") == store.notes("cell")
+        assert {r.key: r.curve for r in alone.records()} == {r.key: r.curve for r in store.records()}
+
+
+class Several(Workers):
+    """Workers that hold several jobs and end them in turns, the last taken first; in this process, though."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self.together = 0
+        """Of the most different cells of which jobs were in hand at a time, the number."""
+
+    @property
+    def count(self) -> int:
+        return self._count
+
+    def run(self, next_job: NextJob) -> Iterator[tuple[Job, tuple[Record, ...]]]:
+        hands: list[Job] = []
+        while True:
+            while len(hands) < self.count and (job := next_job()) is not None:
+                hands.append(job)
+            if not hands:
+                return
+            kinds = {(job.experiments[0].method, job.experiments[0].outputs) for job in hands}
+            self.together = max(self.together, len(kinds))
+            job = hands.pop()
+            yield job, job.run()
 
 
 def test_a_search_is_asked_again_and_its_document_stays_while_it_says_the_same(store: Store) -> None:
