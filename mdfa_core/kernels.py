@@ -13,6 +13,7 @@ whichever of three ways is measured to be the fastest there at first use.
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,9 @@ _TILE = 1 << 20  # numbers of a weight update made at a time, so that it is appl
 _STACK = 1 << 23  # numbers of a stack's weights up to which products of all replicas in one call are considered
 
 Index = tuple[int | slice, ...]
+
+_VECTOR = 64  # bytes of the longest vectors a CPU has: AVX-512's
+_GRAIN = 1 << 15  # at::internal::GRAIN_SIZE
 
 CACHE_LINE = 64  # bytes; PyTorch's allocations start at a multiple of it
 
@@ -137,6 +141,15 @@ def _linear(x: Tensor, w: Tensor, b: Tensor | None, post: str = "none", argument
     return y
 
 
+def in_whole_vectors(numbers: int, itemsize: int) -> bool:
+    """Whether every CPU thread that works on so many numbers, one by one, has pairs of the longest vectors only.
+
+    What is done element by element, PyTorch shares between threads in equal parts of at least `_GRAIN` numbers.
+    """
+    parts = min(torch.get_num_threads(), -(-numbers // _GRAIN))
+    return -(-numbers // parts) % (2 * _VECTOR // itemsize) == 0
+
+
 def in_turn(device: torch.device) -> bool:
     """Whether replicas get the bits they get alone there: a CPU's do. Elsewhere all are worked on in common calls."""
     return device.type == "cpu"
@@ -219,8 +232,14 @@ def _affine_path(
     replicas, examples, inputs, outputs = shape
     x, w, b = _samples((replicas, examples, inputs), (replicas, outputs, inputs), (replicas, outputs), dtype=dtype)
     alone = _each(lambda x, w, b: _affine_one(x, w, b, activation), x, w, b)
-    paths = (_affine_grouped, _affine_batched)
-    return next((path for path in paths if torch.equal(path(x, w, b, activation), alone)), None)
+
+    def serves(path: Callable[..., Tensor]) -> bool:
+        try:
+            return torch.equal(path(x, w, b, activation), alone)
+        except (AttributeError, RuntimeError, TypeError):  # another version or build of PyTorch
+            return False
+
+    return next(filter(serves, (_affine_grouped, _affine_batched)), None)
 
 
 def product(x_RNI: Tensor, w_RIO: Tensor, precision: Precision) -> Tensor:
@@ -357,6 +376,8 @@ def convolve(
         y = convolutions.batched("convolve", precision.operand(x_RNCHW), precision.operand(w_RFCKK), stride)
         return _activated(y.to(precision.storage).add_(b_RF[:, None, :, None, None]), activation)
     fused = _fused(x_RNCHW, activation) if _plain(precision, x_RNCHW.device) else None
+    if fused is not None and not _fuses(x_RNCHW.shape[1:], w_RFCKK.shape[1:], stride, activation):
+        fused = None
     return _each(one, laid_out(x_RNCHW), laid_out(w_RFCKK), b_RF)
 
 
@@ -374,6 +395,23 @@ def _convolution(
         x, w, b, [0, 0], [stride, stride], [1, 1], groups, post, list(arguments), ""
     )
     return y
+
+
+@functools.lru_cache(maxsize=256)
+def _fuses(image: tuple[int, ...], filters: tuple[int, ...], stride: int, activation: Activation) -> bool:
+    """Whether PyTorch has its private fused convolution, and it is right for operands of these shapes.
+
+    It is not for all: in PyTorch 2.13 a single filter as large as its image (6×6 or more) gives nonsense for more than
+    one example. So every shape is tried at its first use, on a few examples.
+    """
+    x, w, b = _samples((1, min(image[0], 16), *image[1:]), (1, *filters), filters[:1], dtype=torch.float32)
+    x, w = laid_out(x)[0], laid_out(w / math.sqrt(math.prod(filters[1:])))[0]
+    try:
+        made = _convolution(x, w, b, stride, *activation.onednn) if activation.onednn else None
+    except (AttributeError, RuntimeError, TypeError):  # another version or build of PyTorch
+        return False
+    exact = activation.function(torch.conv2d(x.double(), w.double(), b.double(), stride))
+    return made is not None and torch.allclose(made.double(), exact, rtol=1e-4, atol=1e-5)
 
 
 def convolve_error(

@@ -240,13 +240,19 @@ class Learner:
         return self._side_by_side[kind]
 
     def _aligned(self, inputs: Tensor) -> bool:
-        """Whether every replica's part of all that a step makes starts where an allocation may start.
+        """Whether a replica's part of all that a step makes is whole pairs of vectors, alone and in the stack.
 
-        Where it does not, the order of a sum depends on the replica, which few numbers may fail to show in a trial.
+        PyTorch works on pairs of vectors; what is left over goes through other code, whose sigmoid and softplus have
+        other last bits, and a sum whose start is not aligned may have another order. A trial of few numbers may fail to
+        show it.
         """
         sizes = [layer.units for layer in self.network.layers] + [inputs[0, 0].numel()]
-        line = kernels.CACHE_LINE // self.network.precision.storage.itemsize
-        return all(inputs.shape[1] * size % line == 0 for size in sizes)
+        itemsize = self.network.precision.storage.itemsize
+        return all(
+            kernels.in_whole_vectors(count * inputs.shape[1] * size, itemsize)
+            for size in sizes
+            for count in (1, self.replicas)
+        )
 
     def _same_bits(self, kind: tuple[int, ...], inputs: Tensor, labels_RN: Tensor) -> bool:
         """Whether a step in common calls gives every replica the bits of its own step: tried on copies."""

@@ -44,6 +44,64 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 @gemms
 @pytest.mark.usefixtures("served")
+@pytest.mark.parametrize("activation", [name for name, a in ACTIVATIONS.items() if a.onednn])
+@pytest.mark.parametrize("filters", [1, 2])
+@pytest.mark.parametrize(("size", "kernel"), [(5, 5), (6, 6), (8, 8), (16, 16), (8, 7), (8, 3)])
+def test_a_convolution(size: int, kernel: int, filters: int, activation: str) -> None:
+    """A single filter as large as its image is where oneDNN's fused convolution is wrong (PyTorch 2.13)."""
+    x, w, b = normal(1, 9, 4, size, size), normal(1, filters, 4, kernel, kernel, seed=1) / kernel, normal(1, filters)
+
+    found = kernels.convolve(x, w, b, 1, FLOAT32, ACTIVATIONS[activation])
+
+    exact = ACTIVATIONS[activation].function(torch.conv2d(x[0].double(), w[0].double(), b[0].double()))
+    assert relative(found[0].double(), exact) < 1e-5
+
+
+def test_without_the_private_convolution_all_is_as_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*arguments: Any, **options: Any) -> Tensor:
+        raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute '_convolution_pointwise'")
+
+    x, w, b = normal(2, 64, 3, 9, 9), normal(2, 8, 3, 3, 3, seed=1), normal(2, 8)
+    dense = normal(4, 64, 32), normal(4, 16, 32, seed=1) / 6, normal(4, 16)
+    tanh = ACTIVATIONS["tanh"]
+    tried = kernels._fuses, kernels._affine_path
+    made = []
+    for change in (False, True):
+        for cached in tried:
+            cached.cache_clear()
+        if change:
+            monkeypatch.setattr(kernels, "_convolution", missing)
+        made.append((kernels.convolve(x, w, b, 2, FLOAT32, tanh), kernels.affine(*dense, FLOAT32, tanh)))
+    monkeypatch.undo()
+    for cached in tried:
+        cached.cache_clear()
+
+    for with_it, without in zip(*made, strict=True):
+        assert relative(with_it, without) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("numbers", "itemsize", "threads", "whole"),
+    [
+        (32, 4, 1, True),
+        (16, 4, 1, False),
+        (16, 8, 1, True),
+        (32 * 2047, 4, 2, False),  # two threads: 32 752 numbers each
+        (32 * 2047, 4, 1, True),
+        (32 * 2048, 4, 2, True),
+        (32 * 1023, 4, 2, True),  # too few for two
+    ],
+)
+def test_numbers_in_whole_vectors(
+    numbers: int, itemsize: int, threads: int, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+
+    assert kernels.in_whole_vectors(numbers, itemsize) == whole
+
+
+@gemms
+@pytest.mark.usefixtures("served")
 @pytest.mark.parametrize("replicas", [1, 3])
 @pytest.mark.parametrize("name", [None, *ACTIVATIONS])
 def test_a_large_dense_layer(name: str | None, replicas: int) -> None:

@@ -284,6 +284,19 @@ def test_a_replica_equals_itself_with_several_outputs_and_ragged_batches(outputs
         assert [_column(e, replica) for e in together] == [_column(e, 0) for e in _trained(experiment, **OFTEN)]
 
 
+@pytest.mark.parametrize("batch_size", [16, 31, 32, 48])
+@pytest.mark.parametrize("varied", [{}, {"learning_rate": 0.1}, {"method": "bp", "learning_rate": 0.1}], ids=str)
+def test_a_replica_equals_itself_with_any_number_of_examples(batch_size: int, varied: dict[str, Any]) -> None:
+    """With one output few numbers are made of an example: too few for one batch to show what last bits depend on."""
+    base = Experiment(batch_size=batch_size, task_seed=0, epochs=3, **varied)
+    experiments = [base.replace(seed=seed) for seed in range(5)]
+
+    together = _trained(experiments)
+
+    for replica, experiment in enumerate(experiments):
+        assert [_column(e, replica) for e in together] == [_column(e, 0) for e in _trained(experiment)]
+
+
 def test_one_experiment_is_a_stack_of_one() -> None:
     assert _lines(_trained(SMALL)) == _lines(_trained([SMALL])) == _lines(_trained((SMALL,)))
 
