@@ -45,8 +45,8 @@ class Study:
 
     @property
     def candidates(self) -> int:
-        """How many configurations were tried."""
-        return len(self.document["candidates"])
+        """How many configurations were tried: those of the first round, which may be fewer than were listed."""
+        return sum(trial["rung"] == 0 for trial in self.trials)
 
     @property
     def epochs(self) -> int:
@@ -179,7 +179,6 @@ def _result(
         for keys in (note["keys"], (note.get("fit") or {"keys": ()})["keys"])
     )
     source = CELLS[note["tuned for"]]
-    own = studies.get(cell, ()) if source == cell else ()
     return Result(
         cell=cell,
         records=tuple(sorted(runs, key=lambda record: record.experiment.task)),
@@ -188,8 +187,18 @@ def _result(
         settings=dict(note["settings"]),
         fit_settings=dict((note.get("fit") or {"settings": {}})["settings"]),
         tuned_for=source,
-        study=next((one for one in own if runs and one.like(runs[0])), None),
+        study=_study(note["study"], runs, studies.get(cell, ())) if source == cell else None,
     )
+
+
+def _study(name: str | None, runs: Sequence[Record], studies: Iterable[Study]) -> Study | None:
+    """The search that a cell's note names; of one that names none the first of a cell like it.
+
+    Settings that come with the package were chosen by a search that the note cannot name.
+    """
+    if name is not None:
+        return next((one for one in studies if one.name == name), None)
+    return next((one for one in studies if runs and one.like(runs[0])), None)
 
 
 def _variants(profile: str, known: Iterable[str]) -> list[str]:

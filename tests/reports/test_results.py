@@ -106,6 +106,34 @@ def test_a_search_counts_only_for_the_same_data_and_net(store: Store) -> None:
     assert trials[0].settings["method"] == "mdfa"  # from the base
 
 
+def test_a_search_is_the_one_that_the_cells_note_names(store: Store) -> None:
+    """A plan's own search, not that of the whole profile on the same data and net, whatever it found."""
+    fill(store, [CELL])
+    changed = f"full/{CELL.name}@epochs=8"
+    other = study_of(CELL)
+    other["trials"] = [trial | {"validation": 0.5} for trial in other["trials"]]
+    store.put("study", changed, other)
+    note = store.look("cell", f"quick/{CELL.name}")
+    assert only(results(store)).study.name == f"full/{CELL.name}"  # type: ignore[union-attr]
+
+    store.put("cell", f"quick/{CELL.name}", note | {"study": changed})
+    result = only(results(store))
+    assert result.study is not None
+    assert result.study.name == changed
+    assert {trial.validation for trial in evidence([result]).searches[CELL]} == {50.0}
+
+    store.put("cell", f"quick/{CELL.name}", note | {"study": "full/gone"})
+    assert only(results(store)).study is None
+
+
+def test_candidates_are_those_that_were_tried(store: Store) -> None:
+    fill(store, [CELL])
+    study = study_of(CELL)
+    study["candidates"] += [study["candidates"][0] | {"learning_rate": rate} for rate in (0.1, 0.2, 0.3)]
+    store.put("study", f"full/{CELL.name}", study)
+    assert only(results(store)).study.candidates == 4  # type: ignore[union-attr]
+
+
 def test_settings_of_another_cell_are_told_and_its_own_search_did_not_choose_them(store: Store) -> None:
     other = CELLS["table-1/fc/relu/mdfa/2"]
     fill(store, [CELL])
