@@ -156,7 +156,7 @@ CLAIMS.add(
         meaning="With one output, every unit's error signal from mDFA has the sign of the true one (also Theorem 2, "
         "p. 5; per example and unit, not for a mini-batch's sum).",
         criterion="Every measured agreement of unit error signals is exactly 1 in mDFA's cells of Tables 1 and 2.",
-        checks=(criteria.signs_agree(list(_binary(relu=True))),),
+        checks=tuple(criteria.signs_agree(cell) for cell in _binary(relu=True)),
     ),
 )
 CLAIMS.add(
@@ -620,8 +620,8 @@ CLAIMS.add(
         sentence=1,
         quote="our method is limited to networks with scalar output",
         meaning="With two or more outputs mDFA's error signals lose the sign guarantee.",
-        criterion="In every n-class cell of mDFA that was measured, some unit error signal has the wrong sign.",
-        checks=(criteria.signs_disagree(_multi("mdfa")),),
+        criterion="In every n-class cell of mDFA some measured unit error signal has the wrong sign.",
+        checks=tuple(criteria.signs_disagree(cell) for cell in _multi("mdfa")),
     ),
 )
 CLAIMS.add(

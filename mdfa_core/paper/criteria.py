@@ -281,39 +281,23 @@ def falls_more(cells: Sequence[Cell], than: Sequence[Cell], split: Split) -> Che
 # --------------------------------------------------------------------------------------------------------------- signs
 
 
-def signs_agree(cells: Sequence[Cell]) -> Check:
-    """Every measured unit error signal of these cells has the true one's sign."""
+def signs_agree(cell: Cell) -> Check:
+    """Every unit error signal that the cell's runs measured has the true one's sign."""
+    return _measured(cell, lambda lowest: lowest == 1)
 
+
+def signs_disagree(cell: Cell) -> Check:
+    """Some unit error signal that the cell's runs measured has the wrong sign."""
+    return _measured(cell, lambda lowest: lowest < 1)
+
+
+def _measured(cell: Cell, holds: Callable[[float], bool]) -> Check:
     def check(evidence: Evidence) -> Finding:
-        lowest = {cell: evidence.agreement[cell] for cell in cells if evidence.agreement.get(cell)}
-        if not lowest:
-            return _waiting("no run measured sign agreement", *cells)
-        values = [value for found in lowest.values() for value in found]
-        return _finding(
-            min(values) == 1,
-            f"lowest agreement {min(values):.4f} of {_count(values, 'measurement')} in {len(lowest)} of "
-            f"{len(cells)} cells",
-            evidence,
-            *lowest,
-        )
-
-    return check
-
-
-def signs_disagree(cells: Sequence[Cell]) -> Check:
-    """In each of these cells some unit error signal was measured to have the wrong sign."""
-
-    def check(evidence: Evidence) -> Finding:
-        found = {cell: evidence.agreement[cell] for cell in cells if evidence.agreement.get(cell)}
-        if not found:
-            return _waiting("no run measured sign agreement", *cells)
-        lowest = [min(values) for values in found.values()]
-        return _finding(
-            all(value < 1 for value in lowest),
-            f"lowest agreement {min(lowest):.3f} to {max(lowest):.3f} in {len(found)} of {len(cells)} cells",
-            evidence,
-            *found,
-        )
+        values = evidence.agreement.get(cell)
+        if not values:
+            return _waiting("no run measured sign agreement", cell)
+        numbers = f"lowest agreement {min(values):.4f} of {_count(values, 'measurement')}"
+        return _finding(holds(min(values)), f"{place(cell)}: {title(cell)} {numbers}", evidence, cell)
 
     return check
 
@@ -377,14 +361,16 @@ def needs_many_epochs(cells: Sequence[Cell]) -> Check:
 
     def check(evidence: Evidence) -> Finding:
         known = [cell for cell in cells if cell in evidence.curves]
-        runs = [curve for cell in known for curve in evidence.curves[cell].values()]
-        epochs = [_converged(curve) for curve in runs]
+        by_cell = {cell: [_converged(curve) for curve in evidence.curves[cell].values()] for cell in known}
+        epochs = [epoch for found in by_cell.values() for epoch in found]
         beyond = sum(epoch > MANY_EPOCHS for epoch in epochs)
         if not beyond and not all(_long_enough(evidence, cell) for cell in cells):
             short = [cell for cell in cells if not _long_enough(evidence, cell)]
             return _waiting(f"not run for more than {MANY_EPOCHS} epochs", *short)
         numbers = f"{beyond} of {_count(epochs, 'run')}; latest at epoch {max(epochs)}"
-        return _finding(beyond > 0, numbers, evidence, *known)
+        late = [cell for cell, found in by_cell.items() if max(found) > MANY_EPOCHS]
+        tuned = [cell for cell in late if cell not in evidence.borrowed]  # one late run is enough
+        return _finding(beyond > 0, numbers, evidence, *(tuned or late or known))
 
     return check
 

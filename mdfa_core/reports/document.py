@@ -70,6 +70,8 @@ class Report:
     profiles: tuple[str, ...]
     sections: tuple[Section, ...]
     elsewhere: Mapping[int, str]
+    toy: int
+    """Cells whose data says nothing about the paper: for claims they count as not run."""
     largest: pd.DataFrame
     claims: tuple[Judged, ...]
     tally: Mapping[Outcome, int]
@@ -100,6 +102,7 @@ def report(found: Sequence[Result]) -> Report:
         profiles=tuple(dict.fromkeys(r.profile for r in found if r.profile is not None)),
         sections=sections,
         elsewhere=elsewhere(found),
+        toy=sum(result.toy for result in found),
         largest=_largest(found),
         claims=judged,
         tally={outcome: sum(one.here.outcome is outcome for one in judged) for outcome in Outcome},

@@ -20,6 +20,9 @@ CELL = "cell"
 STUDY = "study"
 """The kind of note that holds a search."""
 
+JUDGED = ("cifar100", "imagefolder")
+"""The data sets that say something about the paper; on others a profile only shows that everything runs."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
@@ -134,6 +137,11 @@ class Result:
         }
         return ", ".join(sorted(names)) or None
 
+    @property
+    def toy(self) -> bool:
+        """Whether it was run on data that says nothing about the paper: no claim is judged on it."""
+        return any(record.experiment.data not in JUDGED for record in self.records)
+
 
 def _scores(records: Iterable[Record], accuracy: Callable[[Record], float | None]) -> Scores | None:
     shares = {record.experiment.task: accuracy(record) for record in records}
@@ -236,9 +244,11 @@ def compared(found: Iterable[Result]) -> list[list[Result]]:
 
 
 def evidence(found: Iterable[Result]) -> Evidence:
-    """What claims are judged on, from these results."""
+    """What claims are judged on, from these results; those of toy data count as not run."""
     scores, curves, agreement, searches, borrowed = {}, {}, {}, {}, {}
     for result in found:
+        if result.toy:
+            continue
         cell = result.cell
         for split in cell.splits:
             if (known := result.scores(split)) is not None:

@@ -91,6 +91,29 @@ def test_claims_about_curves_searches_and_signs_are_not_in_print() -> None:
         assert CLAIMS[name].judge(published_evidence()).outcome is Outcome.NOT_TESTED
 
 
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"), [("introduction-sign", 1.0, 0.99), ("limited-to-scalar", 0.9, 1.0)]
+)
+def test_a_claim_about_signs_waits_for_every_cell(name: str, right: float, wrong: float) -> None:
+    claim = CLAIMS[name]
+    named = [finding.cells for finding in claim.judge(Evidence()).findings]
+    every = [cell for cells in named for cell in cells]
+    assert all(len(cells) == 1 for cells in named)
+    assert {cell.method for cell in every} == {"mdfa"}
+    measured = {cell: (right,) * 10 for cell in every}
+    assert claim.judge(Evidence(agreement=measured)).outcome is Outcome.SUPPORTED
+
+    *rest, last = every
+    partly = claim.judge(Evidence(agreement={cell: (right,) * 10 for cell in rest}))
+    assert partly.outcome is Outcome.NOT_TESTED
+    assert len(partly.decided) == len(rest)
+    assert partly.waiting == (f"no run measured sign agreement: {last.name}",)
+    assert claim.judge(Evidence(agreement={last: (right, wrong)})).outcome is (
+        Outcome.NOT_SUPPORTED if name == "introduction-sign" else Outcome.NOT_TESTED
+    )
+    assert claim.judge(Evidence(agreement={last: (wrong,)})).outcome is Outcome.NOT_SUPPORTED
+
+
 def test_results_as_clear_as_possible_support_the_claim_of_surpassing() -> None:
     """mDFA ahead of DFA and FA in every task of every cell supports it; one cell behind refutes it."""
     levels = {"mdfa": 90.0, "bp": 90.0, "dfa": 80.0, "fa": 70.0}

@@ -68,8 +68,8 @@ def test_a_finding_names_the_cells_that_were_not_tuned() -> None:
         (criteria.falls(BY_CLASSES, "test"), f"{second.name}, {third.name}"),
         (criteria.falls_more(BY_CLASSES, BP_BY_CLASSES, "test"), third.name),
         (criteria.falls_more(BP_BY_CLASSES, BY_CLASSES, "test"), third.name),
-        (criteria.signs_agree(BY_CLASSES), f"{second.name}, {third.name}"),
-        (criteria.signs_disagree(BY_CLASSES), f"{second.name}, {third.name}"),
+        (criteria.signs_agree(second), second.name),
+        (criteria.signs_disagree(second), second.name),
         (criteria.starts_fast(second), second.name),
         (criteria.converges_later(second, BP_BY_CLASSES[1]), second.name),
         (criteria.converges_later(BP_BY_CLASSES[1], second), second.name),
@@ -197,11 +197,11 @@ def test_cells_are_compared_on_the_same_tasks_only(first: int) -> None:
 def test_signs() -> None:
     right = Evidence(agreement={MDFA: (1.0, 1.0)})
     wrong = Evidence(agreement={MDFA: (1.0, 0.9999)})
-    assert outcome(criteria.signs_agree([MDFA]), right) is YES
-    assert outcome(criteria.signs_agree([MDFA]), wrong) is NO
-    assert outcome(criteria.signs_disagree([MDFA]), right) is NO
-    assert outcome(criteria.signs_disagree([MDFA]), wrong) is YES
-    for check in (criteria.signs_agree([MDFA]), criteria.signs_disagree([MDFA])):
+    assert outcome(criteria.signs_agree(MDFA), right) is YES
+    assert outcome(criteria.signs_agree(MDFA), wrong) is NO
+    assert outcome(criteria.signs_disagree(MDFA), right) is NO
+    assert outcome(criteria.signs_disagree(MDFA), wrong) is YES
+    for check in (criteria.signs_agree(MDFA), criteria.signs_disagree(MDFA)):
         assert outcome(check, Evidence()) is OPEN
 
 
@@ -240,6 +240,16 @@ def test_needs_many_epochs() -> None:
     assert outcome(check, curved(MDFA, [60.0] * 101, [])) is NO
     assert outcome(check, curved(MDFA, [50.0] * 99 + [60.0], [])) is OPEN  # no longer than it must exceed
     assert outcome(check, Evidence()) is OPEN
+
+
+def test_what_some_run_shows_rests_on_a_tuned_cell_if_that_has_such_a_run() -> None:
+    check = criteria.needs_many_epochs([MDFA, *BY_CLASSES[:1]])
+    late, early = Curve(train=(50.0,) * 100 + (60.0,), validation=()), Curve(train=(60.0,) * 101, validation=())
+    for tuned, lent, untuned in ((late, late, False), (late, early, False), (early, late, True), (early, early, True)):
+        curves = {MDFA: {0: tuned}, BY_CLASSES[0]: {0: lent}}
+        found = check(Evidence(curves=curves, borrowed={BY_CLASSES[0]: BY_CLASSES[1]}))
+        assert found.untuned is untuned
+        assert ("not tuned" in found.numbers) is untuned
 
 
 def searched(*trials: tuple[Mapping[str, Any], int, float], cell: Cell = MDFA) -> Evidence:

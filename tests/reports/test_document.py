@@ -11,7 +11,9 @@ import pytest
 from mdfa_core import reports
 from mdfa_core.errors import InvalidValue
 from mdfa_core.paper.claims import CLAIMS, judge
+from mdfa_core.paper.criteria import Outcome
 from mdfa_core.paper.published import CELLS
+from mdfa_core.records import Record
 from mdfa_core.reports.document import report, spoken
 from mdfa_core.reports.results import Result, evidence, results
 from mdfa_core.store import Store
@@ -152,6 +154,23 @@ def test_checks_on_cells_that_were_not_tuned_are_told(found: tuple[Result, ...])
         assert "24 of 24 cells were run on cifar100, 1 of them not tuned." in form
     for form in (reports.markdown(found), reports.html(found)):
         assert "not tuned" not in form.partition("Table 1: ")[0]
+
+
+def test_toy_data_concludes_nothing(found: tuple[Result, ...]) -> None:
+    """With every task, every search and every sign it would be judged on; and the report says why it is not."""
+
+    def on_digits(record: Record) -> Record:
+        return replace(record, experiment=record.experiment.replace(data="digits", network="fc:8", image_size=None))
+
+    toy = [replace(result, records=tuple(map(on_digits, result.records))) for result in found]
+    told = report(toy)
+    assert report(found).tally[Outcome.NOT_SUPPORTED] > 0
+    assert set(told.tally.items()) >= {(Outcome.SUPPORTED, 0), (Outcome.NOT_SUPPORTED, 0)}
+    assert not any(one.here.decided for one in told.claims)
+    sentence = "36 of the 36 cells were run on toy data"
+    for form in (reports.markdown, reports.html):
+        assert sentence in " ".join(form(toy).split())
+        assert sentence not in " ".join(form(found).split())
 
 
 def test_a_report_on_nothing(store: Store) -> None:
