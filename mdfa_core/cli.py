@@ -21,7 +21,7 @@ import click
 import torch
 from tqdm import tqdm
 
-from mdfa_core import batch, bench, data, events
+from mdfa_core import batch, bench, cluster, data, events
 from mdfa_core.errors import InvalidValue, MdfaError, UnknownName
 from mdfa_core.events import Diverged, Evaluated, Event, Finished, Probed, Progress, Started
 from mdfa_core.experiment import Experiment
@@ -646,6 +646,8 @@ def reproduce(
 ) -> None:
     """Reproduce the paper's tables (all, or those named), and write notebooks, tables and a report.
 
+    Tables and report are written if a table or the report is named, or nothing.
+
     Stop it at any moment and give the same command to go on. Profiles: smoke runs everything at toy size; quick takes
     real data and the settings that come with the package; full tunes first.
 
@@ -658,6 +660,7 @@ def reproduce(
     from mdfa_core.reports import document  # asks for optional packages, and takes seconds to load
 
     names = batch.chosen(what)
+    cluster.processes(where)  # refuses what is none before anything is timed or made
     kept = store or default_path()
     tables = [int(name.removeprefix("table_")) for name in names if name.startswith("table_")]
     try:
@@ -666,7 +669,7 @@ def reproduce(
         raise InvalidValue(f"the folder {out} cannot be made ({error.strerror}): give another with --out") from None
     wanted = running.plan(tables or list(TABLES), profile=profile, **choices)
     if tables:
-        click.echo(f"{profile}: {running.estimate(wanted, kept, data_dir=data_dir, device=device)}")
+        click.echo(f"{profile}: {running.estimate(wanted, kept, data_dir=data_dir, device=device, where=where)}")
         running.fill(wanted, kept, data_dir=data_dir, device=device, where=where)
     given = {"profile": profile, "data_dir": data_dir or "", "store": str(kept.absolute()), "device": device}
     parameters = {name: {**given, **choices} for name in names}
@@ -682,9 +685,10 @@ def reproduce(
         for name in bar:
             bar.set_postfix_str(name)
             batch.execute(name, out / f"{name}.ipynb", parameters[name], progress_bar=False)
-    with Store(kept) as runs:
-        for path in document.write(runs, out, wanted.variant):
-            click.echo(f"wrote {path}")
+    if tables or "report" in names:  # other notebooks give them nothing new, and what is there stays
+        with Store(kept) as runs:
+            for path in document.write(runs, out, wanted.variant):
+                click.echo(f"wrote {path}")
 
 
 # ------------------------------------------------------------------------------------------------------------ mdfa app

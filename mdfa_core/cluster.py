@@ -40,6 +40,7 @@ def workers(where: str) -> Iterator[Workers]:
         InvalidValue: it is none of these.
         ClusterError: the scheduler cannot be reached, has no workers, or a worker's versions are not this program's.
     """
+    count = processes(where)
     if not where:
         yield Here()
         return
@@ -47,13 +48,10 @@ def workers(where: str) -> Iterator[Workers]:
         from distributed import Client, LocalCluster
     except ImportError:
         raise ClusterError("a cluster needs distributed: pip install -e '.[distributed]' in the clone") from None
-    kind, _, rest = where.partition(":")
-    if kind == "local":
-        if not rest.isascii() or not rest.isdigit() or int(rest) < 1:
-            raise InvalidValue(f"the cluster is {where!r}: give local:N with N of at least 1, as local:2")
+    if count is not None:
         with (
             LocalCluster(
-                n_workers=int(rest),
+                n_workers=count,
                 threads_per_worker=1,
                 processes=True,
                 dashboard_address=None,
@@ -64,7 +62,7 @@ def workers(where: str) -> Iterator[Workers]:
             Client(cluster) as client,
         ):
             yield _checked(client, where)
-    elif kind in ("tcp", "tls", "ucx", "ws", "wss"):
+    else:
         try:
             client = Client(where, timeout=_PATIENCE)
         except (OSError, TimeoutError, ValueError) as error:
@@ -74,8 +72,26 @@ def workers(where: str) -> Iterator[Workers]:
             ) from None
         with client:
             yield _checked(client, where)
-    else:
+
+
+def processes(where: str) -> int | None:
+    """How many processes of this machine `workers` would train in; None: those that joined a scheduler, however many.
+
+    Nothing is started or connected to.
+
+    Raises:
+        InvalidValue: the text is none that `workers` takes.
+    """
+    kind, _, rest = where.partition(":") if isinstance(where, str) else ("no text", "", "")
+    if kind == "local":
+        if not rest.isascii() or not rest.isdigit() or int(rest) < 1:
+            raise InvalidValue(f"the cluster is {where!r}: give local:N with N of at least 1, as local:2")
+        return int(rest)
+    if where == "":
+        return 1
+    if kind not in ("tcp", "tls", "ucx", "ws", "wss"):
         raise InvalidValue(f"the cluster is {where!r}: leave it empty, or give local:N or tcp://host:8786")
+    return None
 
 
 class DaskWorkers(Workers):

@@ -107,10 +107,13 @@ class Store:
         read_only: never write; the file must be there then, and its folder may be one that cannot be written.
 
     Raises:
+        InvalidValue: it is no path.
         StoreError: the file is something else, is of a newer version, is missing or cannot be opened.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise InvalidValue(f"the store is {path!r}: give the path of a file, such as 'runs.sqlite'")
         self.path = Path(path)
         self.read_only = read_only
         if self.path.is_dir():

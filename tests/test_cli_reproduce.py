@@ -113,12 +113,31 @@ def test_a_table_without_a_cell_that_was_asked_for_is_left_out(
 
 
 @pytest.mark.parametrize(
+    ("what", "writes"), [(["figure_1", "theorem_2"], False), (["report"], True), (["2", "figure_1"], True), ([], True)]
+)
+def test_a_report_is_written_only_if_something_of_it_was_asked_for(
+    what: list[str], writes: bool, executed: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    old = "of another plan"
+    (tmp_path / "out").mkdir()
+    for name in ("report.html", "table_1.csv"):
+        (tmp_path / "out" / name).write_text(old, encoding="utf-8")
+
+    assert _run(*what, "--out", "out") == 0
+
+    assert set(executed) >= {name for name in what if not name.isdigit()}
+    for name in ("report.html", "table_1.csv"):
+        assert ((tmp_path / "out" / name).read_text(encoding="utf-8") != old) is writes
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["8"], "unknown table or notebook 'table_8'"),
         (["1", "--profile", "huge"], "unknown profile 'huge'"),
         (["1", "--methods", "sgd"], "unknown method 'sgd'"),
         (["1", "--cluster", "local:none", "--methods", "bp"], "the cluster is 'local:none'"),
+        (["figure_1", "--cluster", "everywhere"], "the cluster is 'everywhere'"),
         (["1", "--device", "tpu"], "tpu"),
         (["1", "--store", "no/such/runs.sqlite"], "does not exist"),
     ],

@@ -340,13 +340,20 @@ def test_a_wrong_number_of_processes_is_a_sentence(where: str) -> None:
         pass
 
 
-@pytest.mark.parametrize("where", ["dask", "host:8786", "http://host:8786", " "])
+@pytest.mark.parametrize("where", ["dask", "host:8786", "http://host:8786", " ", 4, 0, None])
 def test_what_is_no_cluster_is_a_sentence(where: str) -> None:
     with (
         pytest.raises(InvalidValue, match=r"leave it empty, or give local:N or tcp://host:8786"),
         cluster.workers(where),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("where", "count"), [("", 1), ("local:3", 3), ("tcp://no.such.host:8786", None), ("tls://no.such.host:1", None)]
+)
+def test_processes_are_counted_without_a_connection(where: str, count: int | None) -> None:
+    assert cluster.processes(where) == count
 
 
 def test_no_cluster_is_this_process() -> None:

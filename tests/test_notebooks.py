@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import papermill
@@ -49,6 +50,16 @@ def test_a_notebook_is_committed_stripped_and_has_parameters_with_help(path: Pat
     assert all(item["help"] and item["inferred_type_name"] != "None" for item in parameters.values())
 
 
+@pytest.mark.parametrize("table", range(1, 7))
+def test_a_table_checks_every_parameter_in_its_first_cell(table: int) -> None:
+    path = next(path for path in NOTEBOOKS if path.stem == f"table_{table}")
+    sources = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    first = next(source for source in sources if "# Every value is checked here" in source)
+
+    for name in papermill.inspect_notebook(path):
+        assert re.search(rf"[(=, ]{name}[,)]", first), name
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("default")  # the kernel is a process of its own; papermill's client warns about itself
@@ -68,6 +79,8 @@ def test_a_notebook_runs(path: Path, tmp_path: Path) -> None:
 WRONG = [
     ("sign_agreement", {"activation": "tan"}, r"unknown activation 'tan': choose one of .*tanh"),
     ("table_1", {"profile": "huge"}, r"unknown profile 'huge': choose one of full, quick, smoke"),
+    ("table_1", {"cluster": "local:none", "methods": "bp"}, r"the cluster is 'local:none': give local:N"),
+    ("table_2", {"store": 3, "methods": "bp"}, r"the store is 3: give the path of a file"),
     ("table_3", {"classes": "4"}, r"unknown classes 4: choose one of .*10"),
     ("theorem_1", {"profile": "smoke", "target": ""}, r"unknown target '': choose one of ring, stripes"),
     (
@@ -86,7 +99,7 @@ WRONG = [
     ("name", "parameters", "message"), WRONG, ids=[f"{name} {next(iter(more))}" for name, more, _ in WRONG]
 )
 def test_a_wrong_parameter_ends_the_notebook_with_the_allowed_values(
-    name: str, parameters: dict[str, str], message: str, tmp_path: Path
+    name: str, parameters: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     path = next(path for path in NOTEBOOKS if path.stem == name)
 

@@ -180,6 +180,12 @@ def test_a_note_that_json_cannot_say_is_refused(value: object, store: Store) -> 
     assert store.notes("study") == {}
 
 
+@pytest.mark.parametrize("path", [3, None, 1.5])
+def test_a_store_is_named_by_a_path(path: object) -> None:
+    with pytest.raises(InvalidValue, match=r"the store is .*: give the path of a file, such as 'runs.sqlite'"):
+        Store(path)  # type: ignore[arg-type]
+
+
 def test_the_store_to_use_is_that_of_the_environment_or_in_the_working_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(STORE_VARIABLE, raising=False)
     assert default_path() == Path("runs.sqlite")

@@ -103,8 +103,13 @@ def estimate(
     *,
     data_dir: str | os.PathLike[str] | None = None,
     device: str = "auto",
+    where: str = "",
 ) -> str:
-    """How long a plan takes if nothing of it is stored yet, in words: a few steps of each kind of run are timed."""
+    """How long a plan takes if nothing of it is stored yet, in words: a few steps of each kind of run are timed.
+
+    Takes what `fill` takes and refuses what that would, but connects to no cluster.
+    """
+    cluster.processes(where)
     with Store(store) as runs:
         seconds = Reproduction(wanted, runs, data_dir=data_dir or None, device=device).seconds()
     unit = "CPU core" if devices.resolve(device).type == "cpu" else "device"

@@ -86,6 +86,16 @@ def test_an_estimate_is_words_and_trains_nothing(tmp_path: Path) -> None:
         assert len(store) == 0
 
 
+@pytest.mark.parametrize("where", ["local:none", "everywhere", 4])
+def test_a_cluster_there_is_not_is_refused_before_anything_is_timed(
+    where: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mdfa_core.paper.reproduction.seconds_an_epoch", lambda *_, **__: pytest.fail("timed"))
+    with pytest.raises(InvalidValue, match="the cluster is"):
+        running.estimate(running.plan(1, **ONE), tmp_path / "runs.sqlite", where=where)  # type: ignore[arg-type]
+    assert not (tmp_path / "runs.sqlite").exists()
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(0.2, "1 seconds"), (40, "40 seconds"), (119, "119 seconds"), (120, "2 minutes"), (12600, "3.5 hours")],
