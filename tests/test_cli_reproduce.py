@@ -39,7 +39,7 @@ def test_a_table_end_to_end(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     assert _run("1", "3", "report", "--methods", "mdfa,bp", *only, "--out", "done") == 0
 
     out, _ = capfd.readouterr()
-    assert out.startswith("smoke: 4 cells, at most ")
+    assert out.startswith("smoke: 4 cells, about ")
     assert "wrote done/report.html" in out
     with Store("runs.sqlite", read_only=True) as store:
         wanted = {f"smoke/table-{table}/fc/tanh/{method}" for table in ("1", "3") for method in ("mdfa", "bp")}

@@ -190,13 +190,25 @@ class Reproduction:
             yield Stage(cell=part.cell, doing=part.doing, advance=advance, part=sum(done.values()) / whole)
 
     def seconds(self) -> float:
-        """About how long all of it takes if nothing is in the store: every kind of run is timed for a few steps."""
-        total = 0.0
-        for cell in self.plan.cells:
-            experiment = self.plan.base(cell).replace(seed=self.plan.tasks[0])
-            epoch = seconds_an_epoch(experiment, device=self._options["device"], data_dir=self._options["data_dir"])
-            total += epoch * self.plan.epochs_to_train(cell)
-        return total / self.workers.count
+        """About how long all of it takes if nothing is in the store: every kind of run is timed for a few steps.
+
+        What a search will choose is not known: all runs are taken to be as slow as the slowest optimizer it tries.
+        """
+        return sum(map(self._seconds, self.plan.cells)) / self.workers.count
+
+    def _seconds(self, cell: Cell) -> float:
+        if self.plan.rungs:
+            optimizers = {settings["optimizer"]: settings for settings in recipes.candidates(cell)}
+            epoch = max(self._seconds_an_epoch(cell, settings) for settings in optimizers.values())
+            return epoch * self.plan.epochs_to_train(cell)
+        tuned = recipes.tuned(cell)
+        each = self.plan.final_epochs * len(self.plan.tasks)
+        chosen, fit = (each * self._seconds_an_epoch(cell, settings) for settings in (tuned.settings, tuned.fit))
+        return chosen + (fit if tuned.fit != tuned.settings else 0)  # the same runs are not made twice
+
+    def _seconds_an_epoch(self, cell: Cell, settings: Mapping[str, Any]) -> float:
+        experiment = self.plan.base(cell).replace(**settings, seed=self.plan.tasks[0])
+        return seconds_an_epoch(experiment, device=self._options["device"], data_dir=self._options["data_dir"])
 
     def _fill(self, cell: Cell) -> Iterator[Part]:
         """What is to be trained for a cell, each part before the next is asked for; at the end the cell is noted."""

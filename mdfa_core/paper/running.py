@@ -109,11 +109,14 @@ def estimate(
 
     Takes what `fill` takes and refuses what that would, but connects to no cluster.
     """
-    cluster.processes(where)
+    processes = cluster.processes(where) or 1  # what has joined a scheduler is known once it is asked
     with Store(store) as runs:
         seconds = Reproduction(wanted, runs, data_dir=data_dir or None, device=device).seconds()
-    unit = "CPU core" if devices.resolve(device).type == "cpu" else "device"
-    return f"{len(wanted.cells)} cells, at most {spoken(seconds)} of one {unit}; what is stored already takes no time"
+    of = "one device"
+    if devices.resolve(device).type == "cpu":
+        of = "one CPU core" if processes == 1 else f"{processes} CPU cores"
+        seconds /= processes
+    return f"{len(wanted.cells)} cells, about {spoken(seconds)} of {of}; what is stored already takes no time"
 
 
 def spoken(seconds: float) -> str:

@@ -20,6 +20,7 @@ import mdfa_core
 from mdfa_core import sweeps
 from mdfa_core.data import ArraySplit, LazySplit
 from mdfa_core.errors import InvalidValue, UnknownName
+from mdfa_core.experiment import Experiment
 from mdfa_core.paper import recipes
 from mdfa_core.paper.published import CELLS
 from mdfa_core.paper.recipes import PROFILES
@@ -317,6 +318,33 @@ def test_the_time_is_that_of_all_epochs_over_all_workers(store: Store, monkeypat
     assert one == 2.0 * _whole(plan())
     assert four == one / 4
     assert len(store) == 0
+
+
+TIMES = {"sgd": 1.0, "rmsprop": 2.0, "adam": 5.0}
+
+
+def _timed(experiment: Experiment, **_: Any) -> float:
+    return TIMES[experiment.optimizer]
+
+
+def test_the_time_of_a_search_is_that_of_its_slowest_optimizer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mdfa_core.paper.reproduction.seconds_an_epoch", _timed)
+
+    assert Reproduction(plan(), store, device="cpu").seconds() == TIMES["adam"] * _whole(plan())
+
+
+@pytest.mark.parametrize(
+    ("fit", "epoch"), [("adam", 2.0 + 5.0), ("sgd", 2.0 + 1.0), ("rmsprop", 2.0)], ids=["slower", "faster", "the same"]
+)
+def test_the_time_of_tuned_settings_is_theirs(
+    fit: str, epoch: float, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = {"settings": {"optimizer": "rmsprop"}, "fit": {"optimizer": fit}}
+    monkeypatch.setattr(recipes, "_shipped", lambda: {NAMES[0]: both})
+    monkeypatch.setattr("mdfa_core.paper.reproduction.seconds_an_epoch", _timed)
+
+    wanted = Plan(profile="quick", cells=(CELLS[NAMES[0]],), epochs=3, seeds=(0, 4))
+    assert Reproduction(wanted, store, device="cpu").seconds() == epoch * 3 * 2
 
 
 # --------------------------------------------------------------------------------------------------------------- plans

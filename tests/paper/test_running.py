@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from mdfa_core.errors import InvalidValue, MdfaError, UnknownName
 from mdfa_core.paper import running
@@ -80,10 +81,31 @@ def test_filling_a_store_twice_trains_once(tmp_path: Path, capsys: pytest.Captur
 def test_an_estimate_is_words_and_trains_nothing(tmp_path: Path) -> None:
     words = running.estimate(running.plan(1, **ONE), tmp_path / "runs.sqlite", device="cpu")
 
-    assert words.startswith("1 cells, at most ")
+    assert words.startswith("1 cells, about ")
     assert "of one CPU core" in words
     with Store(tmp_path / "runs.sqlite") as store:
         assert len(store) == 0
+
+
+@pytest.mark.parametrize(
+    ("where", "device", "words"),
+    [
+        ("", "cpu", "8 hours of one CPU core;"),
+        ("local:1", "cpu", "8 hours of one CPU core;"),
+        ("local:4", "cpu", "2 hours of 4 CPU cores;"),
+        ("tcp://host:8786", "cpu", "8 hours of one CPU core;"),
+        ("local:4", "cuda", "8 hours of one device;"),
+    ],
+)
+def test_an_estimate_is_shared_by_the_processes_of_this_machine(
+    where: str, device: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running.Reproduction, "seconds", lambda _: 8 * 3600.0)
+    monkeypatch.setattr(running.devices, "resolve", torch.device)
+
+    estimate = running.estimate(running.plan(1, **ONE), tmp_path / "runs.sqlite", device=device, where=where)
+
+    assert estimate.startswith(f"1 cells, about {words}")
 
 
 @pytest.mark.parametrize("where", ["local:none", "everywhere", 4])
