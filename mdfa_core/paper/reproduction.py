@@ -28,9 +28,11 @@ class Plan:
     Attributes:
         profile: a name in `PROFILES`.
         cells: in the order they are run.
-        seeds: the tasks; None: as many as the profile says, from 0.
+        seeds: the tasks, sorted; None: as many as the profile says, from 0.
         epochs: of the final runs (rounds of a search are cut to it); None: as the profile says.
         image_size: for image folders; None: as the profile says.
+
+    A value that is the profile's own counts as None.
     """
 
     profile: str
@@ -46,6 +48,18 @@ class Plan:
             raise InvalidValue(f"the seeds are {self.seeds}: give at least one, each once")
         for seed in self.seeds or ():
             Experiment(seed=seed)  # refuses what is none
+        self._leave_out_what_is_the_profiles()
+
+    def _leave_out_what_is_the_profiles(self) -> None:
+        """What is asked for in other words is the same plan, under the same name in a store."""
+        own = self._profile
+        seeds = None if self.seeds is None else tuple(sorted(self.seeds))
+        for name, value, usual in (
+            ("seeds", seeds, tuple(range(own.tasks))),
+            ("epochs", self.epochs, own.epochs),
+            ("image_size", self.image_size, own.imagenet.image_size),
+        ):
+            object.__setattr__(self, name, None if value == usual else value)
 
     @property
     def changed(self) -> str:
@@ -273,7 +287,7 @@ def chosen_cells(
 
     Raises:
         UnknownName: a table, method, activation, number of classes or kind of net that the tables do not have.
-        InvalidValue: no cell is left.
+        InvalidValue: the profile's data has too few classes for any of them.
     """
     cells = [cell for cell in CELLS.values() if cell.table in _allowed("table", tables, set(TABLES))]
     cells = _filtered(cells, "method", methods)
@@ -281,17 +295,16 @@ def chosen_cells(
     cells = _filtered(cells, "network", networks)
     cells = _filtered(cells, "classes", classes)
     possible = []
+    refused: InvalidValue | None = None
     for cell in cells:
         try:
             recipes.base(cell, PROFILES[profile])
-        except InvalidValue:
-            continue
-        possible.append(cell)
-    if not possible:
-        raise InvalidValue(
-            "no cell of the tables has all that was asked for: leave out some of methods, activations, networks and "
-            "classes"
-        )
+        except InvalidValue as error:
+            refused = error
+        else:
+            possible.append(cell)
+    if refused is not None and not possible:
+        raise refused
     return tuple(possible)
 
 

@@ -34,7 +34,7 @@ def plan(
 
     Raises:
         UnknownName: a profile, table, method, activation, kind of net or number of classes there is not.
-        InvalidValue: a number is none, or out of its range, or no cell is left.
+        InvalidValue: a number is none, or out of its range, or the profile's data has too few classes for every cell.
     """
     PROFILES[profile]
     cells = chosen_cells(

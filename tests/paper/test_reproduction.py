@@ -352,11 +352,23 @@ def test_the_time_of_tuned_settings_is_theirs(
 
 def test_a_plan_says_what_differs_from_its_profile() -> None:
     assert plan(epochs=None).changed == ""
-    assert plan(seeds=(4, 2), image_size=32).changed == "@seeds=4,2;epochs=2;size=32"
+    assert plan(seeds=(4, 2), image_size=32).changed == "@seeds=2,4;epochs=2;size=32"
     assert plan(NAMES[0], seeds=(4,)).name(CELLS[NAMES[0]]) == f"smoke/{NAMES[0]}@seeds=4;epochs=2"
     assert (plan(epochs=None).final_epochs, plan().final_epochs) == (PROFILES["smoke"].epochs, 2)
     assert [rung.epochs for rung in plan().rungs] == [2, 2]
     assert [rung.tasks for rung in plan(seeds=(7,)).rungs] == [1, 1]
+
+
+@pytest.mark.parametrize("profile", list(PROFILES))
+def test_the_profiles_own_values_are_no_change(profile: str) -> None:
+    own = PROFILES[profile]
+    given = {"seeds": tuple(reversed(range(own.tasks))), "epochs": own.epochs, "image_size": own.imagenet.image_size}
+    cells = (CELLS[NAMES[0]], CELLS["table-2/fc/tanh/mdfa/2"])
+    same = Plan(profile=profile, cells=cells, **given)  # type: ignore[arg-type]
+
+    assert same == Plan(profile=profile, cells=cells)
+    assert same.variant == profile
+    assert Plan(profile=profile, cells=cells, **given | {"seeds": (0,)}).variant == f"{profile}@seeds=0"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -387,5 +399,6 @@ def test_cells_are_chosen_by_what_the_tables_have() -> None:
         chosen_cells([3], profile="full", classes=[7])
     with pytest.raises(UnknownName, match="unknown table 7: choose one of 1, 2, 3, 4, 5, 6"):
         chosen_cells([7], profile="full")
-    with pytest.raises(InvalidValue, match="no cell of the tables has all that was asked for"):
+    with pytest.raises(InvalidValue, match="needs 50 classes, but digits has 10: choose a cell of fewer classes"):
         chosen_cells([3], profile="smoke", classes=[50])
+    assert {c.classes for c in chosen_cells([3], profile="smoke", classes=[50, 10])} == {10}
