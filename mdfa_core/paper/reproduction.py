@@ -269,7 +269,7 @@ class Reproduction:
         return Sweep(experiments, store=self.store, **self._options)
 
     def _opened(self, experiments: Sequence[Experiment]) -> Sweep:
-        """The only sweep that opens test images: once for each cell, when its settings have been chosen."""
+        """The only sweep here that opens test images: once for each cell, when its settings have been chosen."""
         probe = Every(epochs=max(1, self.plan.final_epochs // PROBES))
         return Sweep(experiments, store=self.store, test=True, probe=probe, **self._options)
 

@@ -86,6 +86,8 @@ class Report:
     searches: pd.DataFrame
     studies: tuple[tuple[Cell, Study, pd.DataFrame], ...]
     settings: pd.DataFrame
+    besides: pd.DataFrame
+    """Runs that looked at the same test images and that no figure is made of."""
     provenance: pd.DataFrame
     checksums: pd.DataFrame
     run: int
@@ -113,6 +115,7 @@ def report(found: Sequence[Result]) -> Report:
         searches=_searches(found),
         studies=studies,
         settings=_settings(found),
+        besides=_besides(found),
         provenance=_provenance(found),
         checksums=_checksums(found),
         run=sum(section.run for section in sections),
@@ -315,6 +318,29 @@ def _settings(found: Sequence[Result]) -> pd.DataFrame:
             }
             for result in found
             if result.profile is not None
+        ]
+    )
+
+
+def _besides(found: Sequence[Result]) -> pd.DataFrame:
+    """By cell and by settings: those that were chosen for it, and all others that are not as in the runs shown."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for result in found:
+        for row in result.besides:
+            shown = result.records[0].experiment.to_dict()
+            told = [name for name in shown if name in result.settings or (row[name] != shown[name] and name != "seed")]
+            words = _words({name: row[name] for name in told})
+            groups.setdefault((result.cell.name, words), []).append(row)
+    return pd.DataFrame(
+        [
+            {
+                "cell": cell,
+                "runs": str(len(rows)),
+                "settings": words,
+                "first finished": min(row["finished"] for row in rows),
+                "last finished": max(row["finished"] for row in rows),
+            }
+            for (cell, words), rows in groups.items()
         ]
     )
 

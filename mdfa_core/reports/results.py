@@ -97,6 +97,8 @@ class Result:
     """The configuration of `fitted`."""
     tuned_for: Cell | None = None
     """The cell whose search chose the settings."""
+    besides: tuple[Mapping[str, Any], ...] = ()
+    """The store's other runs that looked at test images of this net and method, as flat rows: none of `records`."""
     study: Study | None = None
     """The search on the same data and net that chose the settings, if they are the cell's own and the store has it."""
 
@@ -170,23 +172,29 @@ def results(store: Store, *profiles: str, whole: bool = False) -> tuple[Result, 
     if not profiles and len(notes) > 1:
         raise InvalidValue(f"the store {store.path} has cells of {', '.join(notes)}: name the profiles to report on")
     chosen = [one for profile in profiles or notes for one in _variants(profile, notes) if not whole or one in PROFILES]
-    studies = _studies(store)
+    studies, opened = _studies(store), _opened(store)
     found = []
     for cell in CELLS.values():
-        of_cell = (_result(store, cell, one, notes[one][cell], studies) for one in chosen if cell in notes[one])
+        of_cell = (_result(store, cell, one, notes[one][cell], studies, opened) for one in chosen if cell in notes[one])
         kept = (one for one in of_cell if not whole or len(one.records) == PROFILES[one.profile or ""].tasks)
         found.append(next(kept, Result(cell=cell)))
     return tuple(found)
 
 
 def _result(
-    store: Store, cell: Cell, profile: str, note: Mapping[str, Any], studies: Mapping[Cell, Sequence[Study]]
+    store: Store,
+    cell: Cell,
+    profile: str,
+    note: Mapping[str, Any],
+    studies: Mapping[Cell, Sequence[Study]],
+    opened: Mapping[tuple[Any, ...], Sequence[Mapping[str, Any]]],
 ) -> Result:
     runs, fitted = (
         [record for key in keys if (record := store.named(key)) is not None]
         for keys in (note["keys"], (note.get("fit") or {"keys": ()})["keys"])
     )
     source = CELLS[note["tuned for"]]
+    alike = opened.get(_kind(runs[0].experiment.to_dict()), ()) if runs else ()
     return Result(
         cell=cell,
         records=tuple(sorted(runs, key=lambda record: record.experiment.task)),
@@ -195,6 +203,7 @@ def _result(
         settings=dict(note["settings"]),
         fit_settings=dict((note.get("fit") or {"settings": {}})["settings"]),
         tuned_for=source,
+        besides=tuple(row for row in alike if row["key"] not in note["keys"]),
         study=_study(note["study"], runs, studies.get(cell, ())) if source == cell else None,
     )
 
@@ -207,6 +216,20 @@ def _study(name: str | None, runs: Sequence[Record], studies: Iterable[Study]) -
     if name is not None:
         return next((one for one in studies if one.name == name), None)
     return next((one for one in studies if runs and one.like(runs[0])), None)
+
+
+def _opened(store: Store) -> dict[tuple[Any, ...], list[Mapping[str, Any]]]:
+    """The store's runs that looked at test images, by what they were runs of."""
+    found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in store.rows():
+        if not row["sealed"]:
+            found.setdefault(_kind(row), []).append(row)
+    return found
+
+
+def _kind(settings: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What makes a run one of a cell, however it was tuned and for however long it was trained."""
+    return tuple(settings[name] for name in ("data", "network", "outputs", "method", "activation"))
 
 
 def _variants(profile: str, known: Iterable[str]) -> list[str]:

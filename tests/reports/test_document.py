@@ -17,7 +17,7 @@ from mdfa_core.records import Record
 from mdfa_core.reports.document import report, spoken
 from mdfa_core.reports.results import Result, evidence, results
 from mdfa_core.store import Store
-from tests.reports.made_up import PROVENANCE, fill
+from tests.reports.made_up import PROVENANCE, fill, record_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -171,6 +171,25 @@ def test_toy_data_concludes_nothing(found: tuple[Result, ...]) -> None:
     for form in (reports.markdown, reports.html):
         assert sentence in " ".join(form(toy).split())
         assert sentence not in " ".join(form(found).split())
+
+
+def test_every_other_look_at_a_cells_test_images_is_told(store: Store) -> None:
+    cell = CELLS["table-1/fc/tanh/mdfa/2"]
+    fill(store, [cell])
+    assert report(results(store)).besides.empty
+    for form in (reports.markdown, reports.html):
+        assert "The store has no such run." in form(results(store))
+
+    runs = [record_of(cell, task, 0.9, 0.8) for task in range(3)]
+    changed = [replace(run, experiment=run.experiment.replace(epochs=20, learning_rate=0.5)) for run in runs]
+    store.add([*changed, replace(runs[0], checksum="other data")])
+    told = report(results(store)).besides
+    by_runs = dict(zip(told["runs"], told["settings"], strict=True))
+    assert len(told) == 2
+    chosen = "forward init normal:0.1, optimizer sgd, learning rate"
+    assert by_runs == {"3": f"{chosen} 0.5, epochs 20", "1": f"{chosen} 0.01"}
+    for form in (reports.markdown, reports.html):
+        assert f"{chosen} 0.5, epochs 20" in form(results(store))
 
 
 def test_a_report_on_nothing(store: Store) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mdfa_core.errors import InvalidValue, UnknownName
@@ -132,6 +134,22 @@ def test_candidates_are_those_that_were_tried(store: Store) -> None:
     study["candidates"] += [study["candidates"][0] | {"learning_rate": rate} for rate in (0.1, 0.2, 0.3)]
     store.put("study", f"full/{CELL.name}", study)
     assert only(results(store)).study.candidates == 4  # type: ignore[union-attr]
+
+
+def test_other_runs_that_looked_at_the_same_test_images_are_known(store: Store) -> None:
+    """Also those of a note that was replaced, and of a profile that is not shown; sealed runs looked at nothing."""
+    fill(store, [CELL, CELLS["table-1/fc/tanh/bp/2"], CELLS["table-1/fc/relu/mdfa/2"]])
+    assert not any(result.besides for result in results(store))
+
+    shown = [store.named(key) for key in store.look("cell", f"quick/{CELL.name}")["keys"]]
+    before = [record_of(CELL, task, 0.9, 0.8, checksum=f"{task}") for task in range(3)]
+    longer = record_of(CELL, 0, 0.9, 0.8)
+    longer = replace(longer, experiment=longer.experiment.replace(epochs=20, learning_rate=0.5))
+    store.add([*before, longer, record_of(CELL, 0, 0.9, None, sealed=True, checksum="sealed")])
+    found = results(store)
+    assert {row["key"] for row in only(found).besides} == {record.key for record in (*before, longer)}
+    assert only(found).records == tuple(shown)
+    assert not any(result.besides for result in found if result.cell != CELL)
 
 
 def test_settings_of_another_cell_are_told_and_its_own_search_did_not_choose_them(store: Store) -> None:
