@@ -685,6 +685,24 @@ CLAIMS.add(
         ),
     ),
 )
+CLAIMS.add(
+    "deeper-predictors",
+    Claim(
+        page=9,
+        section="section 5",
+        paragraph="Is this really useful?",
+        sentence=7,
+        quote="mDFA could enable deeper branch predictor networks to be learned in real-time",
+        meaning="With mDFA a branch predictor can have more layers, learn as fast as branches come, and gain by it.",
+        criterion="Mispredictions by depth, on traces of a processor, within its cycles for an update.",
+        checks=(
+            criteria.not_tested(
+                "needs traces and hardware of a processor; docs/branches.md counts the steps of an update and compares "
+                "depths on traces of Python programs"
+            ),
+        ),
+    ),
+)
 
 # ---------------------------------------------------------------------------------------- appendix B.3: hyperparameters
 

@@ -36,6 +36,14 @@ def test_a_claim_says_where_it_stands_and_what_decides_it(name: str) -> None:
     assert f"p. {claim.page}, {claim.section}" in claim.where
 
 
+def test_the_last_sentence_of_section_5_is_a_claim_no_table_decides() -> None:
+    claim = CLAIMS["deeper-predictors"]
+    assert (claim.page, claim.section, claim.sentence) == (9, "section 5", 7)
+    (finding,) = claim.judge(published_evidence()).findings
+    assert finding.outcome is Outcome.NOT_TESTED
+    assert "docs/branches.md" in finding.numbers
+
+
 def test_nothing_is_decided_without_results() -> None:
     for name, verdict in judge(Evidence()).items():
         assert verdict.outcome is Outcome.NOT_TESTED, name
