@@ -246,6 +246,7 @@ class Reproduction:
             sealed = self._sealed(self.plan.final(cell, fitting))
             yield Part(cell, "best fit", sealed, before + len(self.plan.tasks) * each, each)
             fit = {"settings": fitting, "keys": [record.key for record in sealed.records()]}
+        keys = [record.key for record in final.records()]
         self.store.put(
             "cell",
             name,
@@ -256,8 +257,9 @@ class Reproduction:
                 "settings": settings,
                 "tuned for": source.name,
                 "study": study,
-                "keys": [record.key for record in final.records()],
+                "keys": keys,
                 "fit": fit,
+                "opened before": _opened_before(self.store.look("cell", name), keys),
             },
         )
 
@@ -272,6 +274,14 @@ class Reproduction:
         """The only sweep here that opens test images: once for each cell, when its settings have been chosen."""
         probe = Every(epochs=max(1, self.plan.final_epochs // PROBES))
         return Sweep(experiments, store=self.store, test=True, probe=probe, **self._options)
+
+
+def _opened_before(note: Mapping[str, Any] | None, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """With which settings, and in which runs, the test images of a cell were opened before its note is replaced."""
+    if note is None:
+        return []
+    earlier = [*note.get("opened before", ()), {name: note[name] for name in ("settings", "keys")}]
+    return [one for one in earlier if one["keys"] != list(keys)]
 
 
 def chosen_cells(

@@ -98,7 +98,7 @@ class Result:
     tuned_for: Cell | None = None
     """The cell whose search chose the settings."""
     besides: tuple[Mapping[str, Any], ...] = ()
-    """The store's other runs that looked at test images of this net and method, as flat rows: none of `records`."""
+    """The store's other runs that looked at the cell's test images, as flat rows: of the same net, or noted as such."""
     study: Study | None = None
     """The search on the same data and net that chose the settings, if they are the cell's own and the store has it."""
 
@@ -172,7 +172,7 @@ def results(store: Store, *profiles: str, whole: bool = False) -> tuple[Result, 
     if not profiles and len(notes) > 1:
         raise InvalidValue(f"the store {store.path} has cells of {', '.join(notes)}: name the profiles to report on")
     chosen = [one for profile in profiles or notes for one in _variants(profile, notes) if not whole or one in PROFILES]
-    studies, opened = _studies(store), _opened(store)
+    studies, opened = _studies(store), [row for row in store.rows() if not row["sealed"]]
     found = []
     for cell in CELLS.values():
         of_cell = (_result(store, cell, one, notes[one][cell], studies, opened) for one in chosen if cell in notes[one])
@@ -187,14 +187,16 @@ def _result(
     profile: str,
     note: Mapping[str, Any],
     studies: Mapping[Cell, Sequence[Study]],
-    opened: Mapping[tuple[Any, ...], Sequence[Mapping[str, Any]]],
+    opened: Sequence[Mapping[str, Any]],
 ) -> Result:
     runs, fitted = (
         [record for key in keys if (record := store.named(key)) is not None]
         for keys in (note["keys"], (note.get("fit") or {"keys": ()})["keys"])
     )
     source = CELLS[note["tuned for"]]
-    alike = opened.get(_kind(runs[0].experiment.to_dict()), ()) if runs else ()
+    kind = _kind(runs[0].experiment.to_dict()) if runs else None
+    before = {key for one in note.get("opened before", ()) for key in one["keys"]}
+    looked = [row for row in opened if _kind(row) == kind or row["key"] in before]
     return Result(
         cell=cell,
         records=tuple(sorted(runs, key=lambda record: record.experiment.task)),
@@ -203,7 +205,7 @@ def _result(
         settings=dict(note["settings"]),
         fit_settings=dict((note.get("fit") or {"settings": {}})["settings"]),
         tuned_for=source,
-        besides=tuple(row for row in alike if row["key"] not in note["keys"]),
+        besides=tuple(row for row in looked if row["key"] not in note["keys"]),
         study=_study(note["study"], runs, studies.get(cell, ())) if source == cell else None,
     )
 
@@ -216,15 +218,6 @@ def _study(name: str | None, runs: Sequence[Record], studies: Iterable[Study]) -
     if name is not None:
         return next((one for one in studies if one.name == name), None)
     return next((one for one in studies if runs and one.like(runs[0])), None)
-
-
-def _opened(store: Store) -> dict[tuple[Any, ...], list[Mapping[str, Any]]]:
-    """The store's runs that looked at test images, by what they were runs of."""
-    found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for row in store.rows():
-        if not row["sealed"]:
-            found.setdefault(_kind(row), []).append(row)
-    return found
 
 
 def _kind(settings: Mapping[str, Any]) -> tuple[Any, ...]:

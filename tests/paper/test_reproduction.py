@@ -289,6 +289,27 @@ def test_a_search_over_other_candidates_is_not_taken_for_this_one(
     assert study["candidates"] == recipes.candidates(wanted.cells[0])
 
 
+def test_a_cell_remembers_with_what_its_test_images_were_opened_before(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each set of runs once, and the one that the cell is made of not at all."""
+    PROFILES.add("untuned", replace(PROFILES["smoke"], rungs=()))
+    wanted = Plan(profile="untuned", cells=(CELLS[NAMES[0]],), epochs=1)
+    notes = []
+    try:
+        for rate in (0.1, 0.1, 0.2, 0.3, 0.1):
+            settings = {"learning_rate": rate}
+            monkeypatch.setattr(recipes, "_shipped", lambda s=settings: {NAMES[0]: {"settings": s, "fit": s}})
+            list(Reproduction(wanted, store, device="cpu"))
+            notes.append(store.look("cell", wanted.name(wanted.cells[0])))
+    finally:
+        PROFILES.remove("untuned")
+
+    rates = [[one["settings"]["learning_rate"] for one in note["opened before"]] for note in notes]
+    assert rates == [[], [], [0.1], [0.1, 0.2], [0.2, 0.3]]
+    assert [one["keys"] for one in notes[3]["opened before"]] == [notes[0]["keys"], notes[2]["keys"]]
+
+
 def test_without_a_search_the_settings_that_come_along_are_taken(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     both = {"settings": {"learning_rate": 0.1}, "fit": {"learning_rate": 0.2}}
     monkeypatch.setattr(recipes, "_shipped", lambda: {"table-1/fc/relu/mdfa/2": both})

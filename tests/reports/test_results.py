@@ -151,6 +151,13 @@ def test_other_runs_that_looked_at_the_same_test_images_are_known(store: Store) 
     assert only(found).records == tuple(shown)
     assert not any(result.besides for result in found if result.cell != CELL)
 
+    smaller = replace(longer, experiment=longer.experiment.replace(network="fc:8"))
+    store.add([smaller])
+    assert len(only(results(store)).besides) == 4  # of another net, and perhaps no run of this cell
+    note = store.look("cell", f"quick/{CELL.name}")
+    store.put("cell", f"quick/{CELL.name}", note | {"opened before": [{"settings": {}, "keys": [smaller.key]}]})
+    assert smaller.key in {row["key"] for row in only(results(store)).besides}
+
 
 def test_settings_of_another_cell_are_told_and_its_own_search_did_not_choose_them(store: Store) -> None:
     other = CELLS["table-1/fc/relu/mdfa/2"]
