@@ -7,9 +7,9 @@ import functools
 import logging
 import platform
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import torch
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _PATIENCE = 20.0  # seconds to wait for a scheduler and for its first worker
 _NEWCOMERS = 2.0  # seconds after which it is asked again how many workers there are
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -102,10 +104,11 @@ class DaskWorkers(Workers):
 
     @property
     def count(self) -> int:
-        return max(1, sum(self.client.nthreads().values()))
+        with self._reached():
+            return max(1, sum(self.client.nthreads().values()))  # one that died may be on its way back
 
     def device(self, name: str) -> str:
-        found = {str(result) for result in self.client.run(_resolved, name).values()}
+        found = {str(result) for result in self._answers(_resolved, name).values()}
         if len(found) != 1:
             raise DeviceError(
                 f"device {name!r} means {' and '.join(sorted(found))} to the workers of {self.where}: name one that "
@@ -115,7 +118,7 @@ class DaskWorkers(Workers):
 
     def memory(self, device: str) -> int:
         """The least that a worker has: a machine's is shared by its workers, a GPU is one worker's own."""
-        free = self.client.run(free_memory, device)
+        free = self._answers(free_memory, device)
         on_host = Counter(urlsplit(address).hostname for address in free)
         return min(
             size // on_host[urlsplit(address).hostname] if device == "cpu" else size for address, size in free.items()
@@ -123,7 +126,6 @@ class DaskWorkers(Workers):
 
     def run(self, next_job: NextJob) -> Iterator[tuple[Job, tuple[Record, ...]]]:
         from distributed import wait
-        from distributed.client import FutureCancelledError
         from distributed.scheduler import KilledWorker
 
         futures: dict[Future, Job] = {}
@@ -133,27 +135,50 @@ class DaskWorkers(Workers):
                 futures[self.client.submit(_run, job, pure=False)] = job
 
         try:
-            fill()
-            while futures:
-                try:
-                    ended = wait(list(futures), timeout=_NEWCOMERS, return_when="FIRST_COMPLETED").done
-                except TimeoutError:
-                    ended = ()
-                for future in ended:
-                    yield futures.pop(future), future.result()
+            with self._reached():
                 fill()
+                while futures:
+                    try:
+                        ended = wait(list(futures), timeout=_NEWCOMERS, return_when="FIRST_COMPLETED").done
+                    except TimeoutError:
+                        ended = ()
+                    for future in ended:
+                        yield futures.pop(future), future.result()
+                    fill()
         except KilledWorker:
             raise ClusterError(
                 f"a job made {self.where}'s workers die one after the other, perhaps for want of memory: look at their "
                 f"logs and run again; what was finished is kept"
             ) from None
-        except (FutureCancelledError, OSError, TimeoutError) as error:
+        finally:
+            self.client.cancel(list(futures), force=True)
+
+    def _answers(self, question: Callable[[str], T], argument: str) -> dict[str, T]:
+        """What each worker answers, by its address; there is at least one."""
+        with self._reached():
+            answers: dict[str, T] = self.client.run(question, argument)
+        if not answers:
+            raise ClusterError(
+                f"{self.where} has no workers left: start some with 'dask worker' and run again; what was finished is "
+                f"kept"
+            )
+        return answers
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Say it in a sentence where the scheduler is gone."""
+        from distributed.client import FutureCancelledError
+
+        try:
+            yield
+        except Exception as error:
+            gone = isinstance(error, FutureCancelledError | OSError | TimeoutError)
+            if not gone and self.client.status == "running":  # one that has closed answers with errors of any kind
+                raise
             raise ClusterError(
                 f"the scheduler of {self.where} went away ({type(error).__name__}): start it and run again; what was "
                 f"finished is kept"
             ) from None
-        finally:
-            self.client.cancel(list(futures), force=True)
 
 
 def _checked(client: Client, where: str) -> DaskWorkers:

@@ -231,6 +231,48 @@ def test_a_scheduler_that_goes_away_is_a_sentence_and_a_rerun_goes_on(
     assert len(store) == 3
 
 
+@pytest.mark.slow
+def test_a_cluster_that_is_gone_between_two_sweeps_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_PATIENCE", 10.0)
+    again = "run again; what was finished is kept"
+    with _cluster(tmp_path, 1) as (where, scheduler), cluster.workers(where) as workers:
+        client = workers.client  # type: ignore[attr-defined]
+        client.retire_workers(list(client.nthreads()), close_workers=True)
+        _until(lambda: not client.nthreads())
+        for ask in (workers.device, workers.memory):
+            with pytest.raises(ClusterError, match=f"{where} has no workers left: start some .* and {again}"):
+                ask("cpu")
+        assert workers.count == 1  # more may come while a sweep waits for them
+
+        scheduler.kill()
+        scheduler.wait()
+        questions = (lambda: workers.device("auto"), lambda: workers.memory("cpu"), lambda: workers.count)
+        for question in questions:
+            with pytest.raises(ClusterError, match=f"the scheduler of {where} went away .*{again}"):
+                question()
+        _until(lambda: client.status == "closed")  # it has given up
+        for question in questions:
+            with pytest.raises(ClusterError, match=f"the scheduler of {where} went away .*{again}"):
+                question()
+
+
+def _fails(*arguments: Any) -> None:
+    raise RuntimeError("ConnectionPool is closed")
+
+
+def test_only_errors_of_a_closed_connection_are_taken_for_a_scheduler_that_went_away() -> None:
+    client = SimpleNamespace(nthreads=_fails, run=_fails, status="closing")
+    workers = cluster.DaskWorkers(client, "tcp://host:8786")  # type: ignore[arg-type]
+
+    with pytest.raises(ClusterError, match=r"the scheduler of tcp://host:8786 went away \(RuntimeError\)"):
+        _ = workers.count
+    client.status = "running"
+    with pytest.raises(RuntimeError, match="is closed"):  # a worker's own
+        workers.memory("cuda:0")
+
+
 def test_a_job_that_kills_every_worker_is_a_sentence(address: str) -> None:
     with cluster.workers(address) as workers:
         workers.client.run_on_scheduler(_allow_no_death)  # type: ignore[attr-defined]
