@@ -172,7 +172,7 @@ class Record:
                 "probes": _rows(Probe, content["probes"]),
                 "provenance": Provenance(**content["provenance"]),
             }
-            return cls(**{**content, **parts})
+            return cls(**{**content, **parts, **checked_outcome(content)})
         except MdfaError:
             raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -195,6 +195,25 @@ class Record:
         except ValueError as error:
             raise InvalidValue(f"not a record of a run ({error}): give what Record.to_json wrote") from None
         return cls.from_dict(content)
+
+
+def checked_outcome(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `OUTCOME`, if they are what a run can reach.
+
+    Raises:
+        InvalidValue: an accuracy is no share, or an epoch or step no number.
+        KeyError: one is missing.
+    """
+    outcome = {name: content[name] for name in OUTCOME}
+    for name, value in outcome.items():
+        if value is None:
+            continue
+        if name.endswith("accuracy"):
+            if type(value) not in (int, float) or not 0 <= value <= 1:
+                raise InvalidValue(f"{name} is {value!r}: give a number of 0 to 1, or null")
+        elif type(value) is not int or value < 0:
+            raise InvalidValue(f"{name} is {value!r}: give a whole number of at least 0, or null")
+    return outcome
 
 
 def run_key(experiment: Experiment, checksum: str, numerics: int = NUMERICS) -> str:

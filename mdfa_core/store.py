@@ -30,12 +30,12 @@ from mdfa_core import flat
 from mdfa_core.errors import InvalidValue, MdfaError, StoreError
 from mdfa_core.experiment import Experiment
 from mdfa_core.flat import FLAT
-from mdfa_core.records import OUTCOME, Record, run_key, written_key
+from mdfa_core.records import OUTCOME, Record, checked_outcome, run_key, written_key
 from mdfa_core.training import NUMERICS
 
 STORE_VARIABLE = "MDFA_STORE"
 SCHEMA = 1
-"""Version of the tables below; a store of a higher one is refused."""
+"""Version of the tables below; a store of another one is refused."""
 
 _APPLICATION = 0x6D646661  # "mdfa", in the file's header: what tells a store from another database
 _PATIENCE = 60.0  # seconds to wait for another process's transaction
@@ -92,6 +92,9 @@ class _Note:
     value: str
     written: str
 
+    def __post_init__(self) -> None:
+        json.loads(self.value)  # a text that is no JSON would be found only when the note is looked at
+
 
 class Store:
     """Finished runs, by key, in one file; an empty or missing file becomes a store.
@@ -108,7 +111,7 @@ class Store:
 
     Raises:
         InvalidValue: it is no path.
-        StoreError: the file is something else, is of a newer version, is missing or cannot be opened.
+        StoreError: the file is something else, is of another version, is missing or cannot be opened.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
@@ -231,19 +234,22 @@ class Store:
             *values,
         )
         for key, settings, outcome, sealed, checksum, numerics, provenance in found:
-            own = {"sealed": bool(sealed), "checksum": checksum, "numerics": numerics}
-            everything = json.loads(settings) | json.loads(outcome) | own | json.loads(provenance)
-            yield {"key": key} | {name: everything[name] for name in FLAT["runs"].columns if name != "key"}
+            own = {"key": key, "sealed": bool(sealed), "checksum": checksum, "numerics": numerics}
+            with self._decoding(f"the run {key[:12]}"):
+                reached = checked_outcome(json.loads(outcome))
+                everything = json.loads(settings) | reached | own | json.loads(provenance)
+                row = {name: everything[name] for name in FLAT["runs"].columns}
+            yield row
 
     def look(self, kind: str, name: str) -> Any:
         """The document `put` under this kind and name; None if there is none."""
         rows = self._rows("SELECT value FROM notes WHERE kind = ? AND name = ?", kind, name)
-        return json.loads(rows[0][0]) if rows else None
+        return self._document(kind, name, rows[0][0]) if rows else None
 
     def notes(self, kind: str) -> dict[str, Any]:
         """All documents of a kind by name, sorted."""
         rows = self._rows("SELECT name, value FROM notes WHERE kind = ? ORDER BY name", kind)
-        return {name: json.loads(value) for name, value in rows}
+        return {name: self._document(kind, name, value) for name, value in rows}
 
     def export(self, path: str | os.PathLike[str], *, table: str = "runs") -> None:
         """Write the store's content to a file, in a form that its ending says; a file that was there is replaced whole.
@@ -320,16 +326,17 @@ class Store:
         return connection
 
     def _prepare(self) -> None:
-        """Make the tables where there are none, refuse what is no store or a newer one, and renew old keys."""
+        """Make the tables where there are none, refuse what is no store or of another version, and renew old keys."""
         if not self._rows("SELECT 1 FROM sqlite_master LIMIT 1"):
             self._create()
         if self._pragma("application_id") != _APPLICATION:  # which is written together with the tables
             raise StoreError(f"{self.path} is a database of something else: name a store of runs")
         version = self._pragma("user_version")
-        if version > SCHEMA:
+        if version != SCHEMA:
+            remedy = "update mdfa" if version > SCHEMA else "merge an export of it into a new one"
             raise StoreError(
-                f"the store {self.path} is of version {version}, and this program knows {SCHEMA}: "
-                f"update mdfa, or name another store"
+                f"the store {self.path} is of version {version}, and this program knows {SCHEMA}: {remedy}, or name "
+                f"another store"
             )
         if self.read_only:
             self._connection.execute("PRAGMA query_only = ON")
@@ -421,17 +428,25 @@ class Store:
 
     def _record(self, row: tuple[Any, ...]) -> Record:
         key, _, checksum, numerics, sealed, settings, outcome, provenance, trace = row
-        try:
+        with self._decoding(f"the run {key[:12]}"):
             parts = json.loads(outcome) | json.loads(zlib.decompress(trace))
             own = {"checksum": checksum, "numerics": numerics, "sealed": bool(sealed)}
             more = {"experiment": json.loads(settings), "provenance": json.loads(provenance)}
             return Record.from_dict({**parts, **own, **more})
+
+    def _document(self, kind: str, name: str, value: str) -> Any:
+        with self._decoding(f"the {kind} {name!r}"):
+            return json.loads(value)
+
+    @contextlib.contextmanager
+    def _decoding(self, what: str) -> Iterator[None]:
+        """Name what cannot be read because its text in the file is damaged or not known here."""
+        try:
+            yield
         except MdfaError as error:
-            raise StoreError(f"the run {key[:12]} in {self.path} cannot be read here: {error}") from None
-        except (zlib.error, ValueError, TypeError) as error:
-            raise StoreError(
-                f"the run {key[:12]} in {self.path} is damaged ({error}): take it from an export"
-            ) from None
+            raise StoreError(f"{what} in {self.path} cannot be read here: {error}") from None
+        except (zlib.error, KeyError, ValueError, TypeError) as error:
+            raise StoreError(f"{what} in {self.path} is damaged ({error}): take it from an export") from None
 
     def _rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._explained("read"):
@@ -453,7 +468,9 @@ class Store:
 
     def _notes(self) -> Iterator[_Note]:
         for row in self._rows("SELECT kind, name, value, written FROM notes ORDER BY kind, name"):
-            yield _Note(**dict(zip(("kind", "name", "value", "written"), row, strict=True)))
+            with self._decoding(f"the {row[0]} {row[1]!r}"):
+                note = _Note(**dict(zip(("kind", "name", "value", "written"), row, strict=True)))
+            yield note
 
     @contextlib.contextmanager
     def _writing(self, what: Callable[[], str]) -> Iterator[None]:

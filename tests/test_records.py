@@ -166,3 +166,20 @@ def test_a_setting_that_is_not_known_is_named() -> None:
     content["experiment"]["colour"] = "red"
     with pytest.raises(UnknownName, match="unknown setting 'colour'"):
         Record.from_dict(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("best_train_accuracy", 7.5),
+        ("best_validation_accuracy", "abc"),
+        ("test_accuracy", -0.1),
+        ("test_accuracy", True),
+        ("best_train_accuracy", math.nan),
+        ("best_validation_epoch", 1.5),
+        ("diverged_at", -1),
+    ],
+)
+def test_an_outcome_that_no_run_can_reach_is_refused(name: str, value: object) -> None:
+    with pytest.raises(InvalidValue, match=f"^{name} is .*: give a .*number .*, or null$"):
+        Record.from_dict({**record().to_dict(), name: value})

@@ -222,6 +222,18 @@ def _newer(path: Path) -> None:
     connection.close()
 
 
+def _older(path: Path) -> None:
+    Store(path).close()
+    _damaged(path, "PRAGMA user_version = 0")
+
+
+def _damaged(path: Path, statement: str) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
 @pytest.mark.parametrize("read_only", [False, True])
 @pytest.mark.parametrize(
     ("make", "said"),
@@ -229,6 +241,7 @@ def _newer(path: Path) -> None:
         (_text, "cannot be opened .file is not a database.: name a store, or a file that is yet to be made$"),
         (_database, "is a database of something else: name a store of runs$"),
         (_newer, f"is of version {SCHEMA + 1}, and this program knows {SCHEMA}: update mdfa, or name another store$"),
+        (_older, f"is of version 0, and this program knows {SCHEMA}: merge an export of it into a new one, or name"),
         (Path.mkdir, "is a folder: name a file, such as .*runs.sqlite$"),
     ],
 )
@@ -260,6 +273,30 @@ def test_a_damaged_run_is_named(store: Store, path: Path) -> None:
     with pytest.raises(StoreError, match=f"the run {record().key[:12]} in .* is damaged"):
         list(store.records())
     assert [row["key"] for row in store.rows()] == [record().key]  # what does not need it still works
+
+
+@pytest.mark.parametrize("column", ["outcome", "provenance"])
+@pytest.mark.parametrize("text", ["{", "[]", "{}"])
+def test_a_run_whose_text_is_damaged_is_named(column: str, text: str, store: Store, path: Path) -> None:
+    store.add([record()])
+    _damaged(path, f"UPDATE runs SET {column} = '{text}'")
+    for read in (store.records, store.rows):
+        with pytest.raises(StoreError, match=f"the run {record().key[:12]} in .* (is damaged|cannot be read here)"):
+            list(read())
+
+
+def test_a_damaged_note_is_named(store: Store, path: Path, tmp_path: Path) -> None:
+    store.put("study", "x", 1)
+    _damaged(path, "UPDATE notes SET value = '{'")
+    said = r"the study 'x' in .* is damaged \(.*\): take it from an export$"
+    with pytest.raises(StoreError, match=said):
+        store.notes("study")
+    with pytest.raises(StoreError, match=said):
+        store.look("study", "x")
+    with Store(tmp_path / "other.sqlite") as other:
+        with pytest.raises(StoreError, match=said):
+            other.merge(path)
+        assert other.look("study", "x") is None
 
 
 def _forget(path: Path, setting: str) -> None:
@@ -417,6 +454,20 @@ def _rewritten(change: Callable[[list[str]], list[str]]) -> Callable[[Path], Non
             "line 4 of .*unknown method 'xyz'",
         ),
         (_rewritten(lambda lines: [*lines, '{"note": {"kind": 1}}']), "is damaged at line 5"),
+        (
+            _rewritten(lambda lines: [*lines, '{"note": {"kind": "a", "name": "b", "value": "{", "written": "c"}}']),
+            "is damaged at line 5",
+        ),
+        (
+            _rewritten(
+                lambda lines: [*lines[:3], lines[3].replace('_train_accuracy": 0.9375', '_train_accuracy": 7.5')]
+            ),
+            "line 4 of .* cannot be read here: best_train_accuracy is 7.5: give a number of 0 to 1, or null$",
+        ),
+        (
+            _rewritten(lambda lines: [*lines[:3], lines[3].replace('_accuracy": 0.9375', '_accuracy": "abc"')]),
+            "best_train_accuracy is 'abc': give",
+        ),
     ],
 )
 def test_of_a_damaged_export_nothing_is_taken(
