@@ -499,7 +499,10 @@ class Store:
 
 def default_path() -> Path:
     """The store to use where none is named: MDFA_STORE, else runs.sqlite in the working folder."""
-    return Path(os.environ.get(STORE_VARIABLE) or "runs.sqlite").expanduser()
+    try:
+        return Path(os.environ.get(STORE_VARIABLE) or "runs.sqlite").expanduser()
+    except RuntimeError as error:  # whose home folder?
+        raise StoreError(f"{STORE_VARIABLE} names a file that is not known ({error}): name it from / on") from None
 
 
 def _condition(where: Mapping[str, Any]) -> tuple[Any, ...]:

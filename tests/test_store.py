@@ -191,6 +191,9 @@ def test_the_store_to_use_is_that_of_the_environment_or_in_the_working_folder(mo
     assert default_path() == Path("runs.sqlite")
     monkeypatch.setenv(STORE_VARIABLE, "elsewhere/mine.sqlite")
     assert default_path() == Path("elsewhere/mine.sqlite")
+    monkeypatch.setenv(STORE_VARIABLE, "~nobody-of-this-name/mine.sqlite")
+    with pytest.raises(StoreError, match=r"MDFA_STORE names a file that is not known .*: name it from / on$"):
+        default_path()
 
 
 # -------------------------------------------------------------------------------------------------- what a file may be

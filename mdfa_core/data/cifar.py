@@ -73,6 +73,7 @@ class Cifar(DataSet):
         return Facts(classes=self.classes, train=self.train_images, test=self.test_images)
 
     def find(self, place: Place) -> Path | None:
+        place.look()
         nested = place.folder / self.folder
         if any((nested / name).is_file() for name in self.files):
             return nested

@@ -97,6 +97,7 @@ class ImageFolder(DataSet):
         return Facts(classes=None, train=None, test=None)
 
     def find(self, place: Place) -> Path | None:
+        place.look()
         if _is_root(place.folder):
             return place.folder
         found = [folder for folder in _subfolders(place.folder) if _is_root(folder)] if place.folder.is_dir() else []

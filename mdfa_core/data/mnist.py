@@ -62,6 +62,7 @@ class Mnist(DataSet):
         return Facts(classes=10, train=60_000, test=10_000)
 
     def find(self, place: Place) -> Path | None:
+        place.look()
         folders = (place.folder / "mnist", place.folder / "MNIST" / "raw", place.folder)
         return next((folder for folder in folders if any(_existing(folder, name) for name in _MD5)), None)
 

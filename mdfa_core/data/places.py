@@ -8,6 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
+from mdfa_core.data.download import unreadable
 from mdfa_core.errors import DataError
 
 DATA_DIR_VARIABLE = "MDFA_DATA_DIR"
@@ -34,10 +35,32 @@ class Place:
         if self.named and not self.folder.is_dir():
             raise DataError(f"the data folder {self.folder} does not exist: name the folder that holds the data sets")
 
+    def look(self) -> None:
+        """Do nothing, unless the system does not let anybody look into the folder; one that is missing may come.
+
+        Raises:
+            DataError: that is the case.
+        """
+        try:
+            os.stat(os.path.join(self.folder, "."))  # through the folder, so that the right to search it is asked for
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            raise unreadable(self.folder, error) from None
+
 
 def find_place(data_dir: str | os.PathLike[str] | None = None) -> Place:
-    """The place to use: `data_dir`, else the environment variable MDFA_DATA_DIR, else the user's cache folder."""
+    """The place to use: `data_dir`, else the environment variable MDFA_DATA_DIR, else the user's cache folder.
+
+    Raises:
+        DataError: the user named a folder that no system could open.
+    """
     name = data_dir or os.environ.get(DATA_DIR_VARIABLE)
-    if name:
-        return Place(Path(name).expanduser(), named=True)
-    return Place(Path(platformdirs.user_cache_dir("mdfa")), named=False)
+    if not name:
+        return Place(Path(platformdirs.user_cache_dir("mdfa")), named=False)
+    try:
+        place = Place(Path(name).expanduser(), named=True)
+    except RuntimeError as error:  # whose home folder?
+        raise DataError(f"the data folder {name} is not known ({error}): name it from / on") from None
+    place.look()
+    return place
