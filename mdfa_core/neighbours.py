@@ -295,10 +295,11 @@ class ContrastiveHebbian(Transport):
         return ()
 
     def workspace(self, network: Network, examples: int) -> int:
-        # In float64: weights, while they are converted twice; the image; of every unit a forward pass, the states of
-        # the phases and of a sweep, what they differ by and their mean, and the terms of two products.
+        # In float64: weights, while they are converted twice; the image; of every unit the forward pass, what presses
+        # on it, its state in both phases, what these differ by and their mean, ε and δ, and the four terms of two
+        # products; and these once more as the net's own numbers, of half the size.
         units = sum(layer.units for layer in network.layers)
-        return 2 * (2 * network.parameter_count + examples * (math.prod(network.input_shape) + 10 * units))
+        return 2 * (2 * network.parameter_count + examples * (math.prod(network.input_shape) + 14 * units))
 
     def signals(
         self,

@@ -27,12 +27,14 @@ class Optimizer(ABC):
         linear: whether that change is −η g, so that g itself need not be made.
         slots: what it remembers about every parameter: name and initial value.
         share: how many times smaller than usual the parts are in which a large layer's update is made and applied.
+        room: how many tensors like g a change makes at most.
     """
 
     title: str
     linear: bool = False
     slots: tuple[tuple[str, float], ...] = ()
     share: int = 1
+    room: int = 0
 
     @abstractmethod
     def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int) -> None:
@@ -66,6 +68,7 @@ class RMSprop(Optimizer):
     title = "RMSprop"
     slots = (("mean square", 1.0),)
     share = 2  # beside g there is room for √(s + ε)
+    room = 1
     decay = 0.9
     epsilon = 1e-10
 
@@ -84,6 +87,7 @@ class Adam(Optimizer):
 
     title = "Adam"
     slots = (("mean", 0.0), ("mean square", 0.0))
+    room = 1  # none where one pass does it
     beta1 = 0.9
     beta2 = 0.999
     epsilon = 1e-8
@@ -158,6 +162,7 @@ class SignSGD(Optimizer):
     """
 
     title = "signSGD"
+    room = 1
 
     def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int) -> None:
         if isinstance(rate, Tensor):
@@ -182,6 +187,7 @@ class Rprop(Optimizer):
 
     title = "RPROP"
     slots = (("last g", 0.0), ("step size", 1.0))
+    room = 3  # whether it turned, what of that is wanted or where it did, and sign(g)
     grow, shrink = 1.2, 0.5
     least, most = 1e-6, 50.0
 

@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 import torch
 
-from mdfa_core import devices
+from mdfa_core import devices, kernels
 from mdfa_core.activations import ACTIVATIONS
 from mdfa_core.data import DATASETS, TaskCache, TaskFacts
 from mdfa_core.errors import DataError, InvalidValue
@@ -31,7 +31,7 @@ from mdfa_core.experiment import Experiment
 from mdfa_core.kernels import precision_named
 from mdfa_core.learner import TOGETHER
 from mdfa_core.methods import METHODS
-from mdfa_core.networks import Network, parse_architecture
+from mdfa_core.networks import ConvLayer, Network, parse_architecture
 from mdfa_core.optimizers import OPTIMIZERS
 from mdfa_core.records import Record, Recorder
 from mdfa_core.store import Store
@@ -326,7 +326,7 @@ def predicted_memory(experiment: Experiment) -> int:
     Weights, the best weights so far, the optimizer's slots, the copy they are drawn into and the feedback; of a batch
     every unit's output, ε and δ, or of an evaluation the outputs, whichever is more; with the pre-activations, where
     the activation's derivative needs them, the inputs (as pixels, as numbers and in the layer's memory order) and a
-    copy of the largest of these that is being made.
+    copy of the largest of these that is being made; and the largest update that is made whole.
     """
     network = _network(experiment)
     itemsize = network.precision.storage.itemsize
@@ -339,9 +339,24 @@ def predicted_memory(experiment: Experiment) -> int:
     kept = 1 if network.activation.from_output else 2
     passing = kept * max(layer.units for layer in network.layers) + 3 * inputs
     batch = experiment.batch_size * ((kept + 2) * units + passing)
-    batch += transport.workspace(network, experiment.batch_size)
+    batch += transport.workspace(network, experiment.batch_size) + _largest_update(experiment, network)
     evaluation = EVALUATION_CHUNK * (kept * units + passing)
     return itemsize * (network.parameter_count * 3 + learned * slots + 2 * feedback + max(batch, evaluation))
+
+
+def _largest_update(experiment: Experiment, network: Network) -> int:
+    """Numbers in the largest g that is not made in parts, and beside it: what is made of it."""
+    rule = OPTIMIZERS[experiment.optimizer]
+    if rule.linear:  # g is seldom made
+        return 0
+    whole = [
+        math.prod(layer.weight_shape)
+        for layer in network.layers
+        if isinstance(layer, ConvLayer)
+        or network.precision.mixed
+        or experiment.batch_size * math.prod(layer.weight_shape) < kernels.LARGE
+    ]
+    return max(whole, default=0) * (1 + rule.room + (experiment.l2 > 0))
 
 
 def free_memory(device: str) -> int:

@@ -271,6 +271,29 @@ def test_predicted_memory_is_enough_and_not_twice_too_much(
     assert 1.0 <= predicted_memory(experiment) / _peak(experiment) <= 2.0
 
 
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "chl", "network": "conv:96/2/1,96/2/1,64/2/1", "batch_size": 64},
+        {"method": "chl", "network": "conv:32/3/1,32/3/1", "batch_size": 200},
+        {"method": "chl", "network": "fc:256,256", "batch_size": 200},
+        *(
+            {"optimizer": name, "l2": l2, "network": "fc:3072,1024", "batch_size": 1, "validation": 0.9}
+            for name in ("rmsprop", "adam", "signsgd", "rprop")  # of batches this small no update is made in parts
+            for l2 in (0.0, 0.01)
+        ),
+    ],
+    ids=lambda settings: "-".join(map(str, settings.values())),
+)
+def test_predicted_memory_is_enough_for_two_phases_and_for_updates_that_are_made_whole(
+    settings: dict[str, Any], activation: str
+) -> None:
+    experiment = Experiment(outputs=10, epochs=1, activation=activation, **settings)
+
+    assert 1.0 <= predicted_memory(experiment) / _peak(experiment) <= 2.0
+
+
 # ------------------------------------------------------------------------------------------------- any mix of runs
 
 MIXED = [  # two stacks of unequal work, and one whose replicas differ in all that may differ
