@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 import sys
 import time
@@ -26,7 +25,7 @@ from torch import Tensor
 from mdfa_core import METHODS, OPTIMIZERS, MdfaError, convolutions, devices, kernels
 from mdfa_core.bench.cases import BATCH, CONV, DIGITS_FC, FC, Case
 from mdfa_core.bench.floor import multiply_adds
-from mdfa_core.bench.report import machine, versions
+from mdfa_core.bench.report import machine, refuse_unwritable, versions, write
 from mdfa_core.bench.timing import Spread, Step, interleaved
 from mdfa_core.networks import ConvLayer
 
@@ -320,6 +319,8 @@ def main() -> int:
         device = devices.resolve(arguments.device)
         if device.type == "cpu" and not arguments.small:
             raise MdfaError("on a CPU this takes hours at full size: add --small, or use mdfa bench")
+        if arguments.json:
+            refuse_unwritable(arguments.json)
     except MdfaError as error:
         parser.exit(2, f"gpu.py: {error}\n")
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -346,7 +347,10 @@ def main() -> int:
     }
     print(report(content))
     if arguments.json:
-        arguments.json.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        try:
+            write(arguments.json, content)
+        except MdfaError as error:
+            parser.exit(2, f"gpu.py: {error}\n")
     return 0 if all(item["right"] for item in correctness) else 1
 
 

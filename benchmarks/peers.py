@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import importlib.metadata
 import io
-import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from mdfa_core import ACTIVATIONS, METHODS, OPTIMIZERS, Learner, MdfaError, Network, initializers
 from mdfa_core.bench import Settings
-from mdfa_core.bench.report import machine, versions
+from mdfa_core.bench.report import machine, refuse_unwritable, versions, write
 from mdfa_core.bench.timing import Step, interleaved, ratios
 from mdfa_core.networks import parse_architecture
 
@@ -196,7 +195,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write everything here")
     arguments = parser.parse_args()
     try:
-        settings = Settings(quick=arguments.quick, **({"threads": arguments.threads} if arguments.threads else {}))
+        given = {} if arguments.threads is None else {"threads": arguments.threads}
+        settings = Settings(quick=arguments.quick, **given)
+        if arguments.json:
+            refuse_unwritable(arguments.json)
     except MdfaError as error:
         parser.exit(2, f"peers.py: {error}\n")
     with settings.in_force(), warnings.catch_warnings():
@@ -208,7 +210,10 @@ def main() -> None:
     print(table(described))
     if arguments.json:
         content = {"format": 1, "machine": its, "versions": of, "threads": settings.threads, "rows": described}
-        arguments.json.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        try:
+            write(arguments.json, content)
+        except MdfaError as error:
+            parser.exit(2, f"peers.py: {error}\n")
 
 
 if __name__ == "__main__":

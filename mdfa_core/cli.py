@@ -574,30 +574,30 @@ def run_bench(
         precision=precision, device=device, quick=quick, **({} if threads is None else {"threads": threads})
     )
     names = list(dict.fromkeys(name.strip() for text in only for name in text.split(",")))
+    names = list(filter(None, names)) or names  # a comma may end a list
     if profile:
         if json_file is not None:
             raise InvalidValue("--profile prints a table and writes no file: leave --json out")
         cases = [(name, bench.profiled(name)) for name in names or ["fc-mdfa-sgd"]]
         click.echo("\n\n".join(bench.profile_table(name, bench.profile(case, settings)) for name, case in cases))
         return
-    if json_file is not None and (json_file.is_dir() or not json_file.absolute().parent.is_dir()):
-        raise InvalidValue(f"{json_file} cannot be written: give the name of a file in a folder that exists")
+    if json_file is not None:
+        bench.refuse_unwritable(json_file)
     results = []
     names = names or list(bench.ROWS)
     stream = bench.measure(names, settings)
-    with tqdm(total=len(names), unit="row", dynamic_ncols=True, leave=False, disable=None) as bar:
-        for name in names:
-            bar.set_postfix_str(name)
-            results.append(next(stream))
-            bar.update()
-    measured = bench.document(results, settings, _bench_command(only, settings))
-    if json_file is not None:
-        try:
-            json_file.write_text(json.dumps(measured, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        except OSError as error:
+    try:
+        with tqdm(total=len(names), unit="row", dynamic_ncols=True, leave=False, disable=None) as bar:
+            for name in names:
+                bar.set_postfix_str(name)
+                results.append(next(stream))
+                bar.update()
+    finally:
+        if results:  # also where a later row failed, or Ctrl-C came
+            measured = bench.document(results, settings, _bench_command(only, settings))
             click.echo(bench.table(measured))
-            raise InvalidValue(f"{json_file} cannot be written ({error.strerror}): give another file") from None
-    click.echo(bench.table(measured))
+            if json_file is not None:
+                bench.write(json_file, measured)
 
 
 def _bench_command(only: Sequence[str], settings: bench.Settings) -> str:

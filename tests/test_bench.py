@@ -9,20 +9,22 @@ import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
-from benchmarks import gpu, tables
-from mdfa_core import ACTIVATIONS, METHODS, Network, convolutions, kernels
+from benchmarks import gpu, peers, tables
+from mdfa_core import ACTIVATIONS, METHODS, Network, bench, convolutions, kernels
 from mdfa_core.bench import ROWS, Settings, document, measure, profile, profile_table, profiled, table
+from mdfa_core.bench import rows as bench_rows
 from mdfa_core.bench.cases import CONV, DIGITS_FC, FC, Case
 from mdfa_core.bench.floor import gemm, multiply_adds, products
 from mdfa_core.bench.report import shown, shown_comparison, shown_spread
-from mdfa_core.bench.rows import Aim
+from mdfa_core.bench.rows import Aim, Result
 from mdfa_core.bench.settings import cores
 from mdfa_core.bench.timing import Blocks, Spread, fastest, interleaved, ratios
 from mdfa_core.cli import main
@@ -69,6 +71,7 @@ def test_the_table_keeps_its_width_where_the_measured_is_extreme(benchmark: tupl
     for row in content["rows"]:
         values = {"ratio": (10.04, 9.985, 15.55), "gain": (12.34, 10.25, 99.94), "loss": (-1.234, -5.678, -1.052)}
         row["compared"] |= dict(zip(("median", "low", "high"), values[row["kind"]], strict=True))
+        row |= {"aim": {"bound": 0.05, "at_least": row["kind"] == "gain"}, "met": False}
         if row["other_name"].startswith("autograd ") and row["unit"] == "s":
             row["other_name"] = "autograd NHWC plain"
 
@@ -154,6 +157,7 @@ def test_the_document_explains_every_row() -> None:
     [
         (["--only", "nope"], ["unknown row 'nope'", *ROWS]),
         (["--only", "fc-floor,nope"], ["unknown row 'nope'"]),
+        (["--only", ","], ["unknown row ''"]),
         (["--threads", "0"], ["0 threads", f"from 1 to {cores()}"]),
         (["--threads", str(cores() + 1)], [f"{cores() + 1} threads", f"{cores()} cores"]),
         (["--precision", "float8"], ["unknown precision 'float8'", "bfloat16"]),
@@ -212,6 +216,45 @@ def test_other_precisions_have_no_aim(capfd: pytest.CaptureFixture[str]) -> None
     assert caught.value.code == 0
     assert "1 threads, bfloat16" in out
     assert "met" not in out
+
+
+@pytest.mark.parametrize(
+    ("settings", "judged"), [({"threads": 2}, True), ({"threads": 1}, False), ({"threads": 2, "quick": True}, False)]
+)
+def test_aims_are_judged_with_two_threads_and_all_steps(
+    settings: dict[str, Any], judged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mdfa_core.bench.settings.cores", lambda: 2)
+    assert bench_rows._aim(Settings(**settings), Aim(0.5)) == (Aim(0.5) if judged else None)
+
+
+@pytest.mark.parametrize(("failure", "code"), [(MdfaError("it is broken"), 2), (KeyboardInterrupt(), 130)])
+def test_rows_that_were_measured_are_kept_where_a_later_one_fails(
+    failure: BaseException,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def measured(names: list[str], settings: Settings) -> Iterator[Result]:
+        yield from measure(names[:1], settings)
+        raise failure
+
+    monkeypatch.setattr(bench, "measure", measured)
+    file = tmp_path / "bench.json"
+    with pytest.raises(SystemExit) as caught:
+        main(["bench", "--quick", "--threads", "1", "--only", "digits-mdfa-sgd,fc-floor,", "--json", str(file)])
+    out, err = capfd.readouterr()
+    assert caught.value.code == code
+    assert re.search(r"^digits-mdfa-sgd  .*\d", out, re.MULTILINE)
+    assert ("it is broken" in err) == (code == 2)
+    assert [row["name"] for row in json.loads(file.read_text(encoding="utf-8"))["rows"]] == ["digits-mdfa-sgd"]
+
+
+def test_an_empty_item_of_only_is_no_row(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["bench", "--quick", "--threads", "1", "--only", "digits-mdfa-sgd,"])
+    assert caught.value.code == 0
 
 
 @pytest.mark.parametrize("path", ["addmm", "onednn"])
@@ -407,6 +450,41 @@ def test_the_gpu_program_refuses_a_cpu_at_full_size(
         gpu.main()
     assert caught.value.code == 2
     assert re.fullmatch(r"gpu\.py: [^\n]+\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("program", "options", "said"),
+    [
+        (gpu, ["--device", "cpu", "--small", "--json", "absent/gpu.json"], "absent/gpu.json cannot be written: give"),
+        (peers, ["--quick", "--json", "."], "cannot be written: give"),
+        (peers, ["--quick", "--threads", "0"], f"0 threads were asked for, but this machine has {cores()} cores"),
+    ],
+)
+def test_the_other_programs_refuse_bad_input_before_they_measure(
+    program: ModuleType,
+    options: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(program, "interleaved", lambda *arguments, **options: pytest.fail("it measures"))
+    monkeypatch.setattr(sys, "argv", ["it", *options])
+    with pytest.raises(SystemExit) as caught:
+        program.main()
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out) == (2, "")
+    assert re.fullmatch(r"\w+\.py: [^\n]+\n", err)
+    assert said in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_file_that_cannot_be_written_after_all_is_a_sentence_behind_the_table(tmp_path: Path) -> None:
+    done = python(ROOT / "benchmarks" / "peers.py", "--quick", "--threads", "1", "--json", "/dev/full", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "mdfa, mDFA" in done.stdout
+    assert re.fullmatch(r"peers\.py: /dev/full cannot be written \([^\n]+\): give another file\n", done.stderr)
 
 
 @pytest.mark.gpu

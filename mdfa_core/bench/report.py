@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 import re
@@ -20,6 +21,7 @@ from mdfa_core.bench.profiling import Operator
 from mdfa_core.bench.rows import Result
 from mdfa_core.bench.settings import Settings, cores
 from mdfa_core.bench.timing import UNCOUNTED
+from mdfa_core.errors import InvalidValue
 
 FORMAT = 1
 
@@ -58,6 +60,28 @@ def document(results: Sequence[Result], settings: Settings, command: str) -> dic
         },
         "rows": [_row(result) for result in results],
     }
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Refuse a file that cannot be written, before anything is measured.
+
+    Raises:
+        InvalidValue: it is a folder, or in none.
+    """
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise InvalidValue(f"{path} cannot be written: give the name of a file in a folder that exists")
+
+
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a document as JSON.
+
+    Raises:
+        InvalidValue: the file cannot be written.
+    """
+    try:
+        path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InvalidValue(f"{path} cannot be written ({error.strerror}): give another file") from None
 
 
 def _row(result: Result) -> dict[str, Any]:
