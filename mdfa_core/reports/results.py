@@ -100,7 +100,10 @@ class Result:
     besides: tuple[Mapping[str, Any], ...] = ()
     """The store's other runs that looked at the cell's test images, as flat rows: of the same net, or noted as such."""
     study: Study | None = None
-    """The search on the same data and net that chose the settings, if they are the cell's own and the store has it."""
+    """The search that chose the settings, if they are the cell's own and the store has it.
+
+    The one that the cell's note names or, where settings came with the package, the first on the same data and net.
+    """
 
     @property
     def borrowed(self) -> Cell | None:
