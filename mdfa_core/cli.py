@@ -27,6 +27,7 @@ from mdfa_core.events import Diverged, Evaluated, Event, Finished, Probed, Progr
 from mdfa_core.experiment import Experiment
 from mdfa_core.flat import FLAT
 from mdfa_core.kernels import GEMM_VARIABLE, PRECISIONS
+from mdfa_core.machine import checked_threads
 from mdfa_core.paper import running
 from mdfa_core.paper.published import TABLES
 from mdfa_core.paper.recipes import PROFILES
@@ -36,7 +37,6 @@ from mdfa_core.sweeps import refuse_too_large
 from mdfa_core.training import Every, Run
 
 _SAVE_SECONDS = 30.0  # between two savings of a running run
-_MOST_THREADS = 1024
 _INTERRUPTED = 130  # exit code of a program stopped by Ctrl-C
 
 
@@ -135,9 +135,7 @@ def train(
     """  # noqa: D301 - click reads the \b
     given = {name: value for name, value in settings.items() if value is not None}
     if threads is not None:
-        if not 1 <= threads <= _MOST_THREADS:
-            raise InvalidValue(f"{threads} threads were asked for: give 1 to {_MOST_THREADS}")
-        torch.set_num_threads(threads)
+        torch.set_num_threads(checked_threads(threads))
     for path in (save, resume):
         if path is not None and path.is_dir():
             raise InvalidValue(f"{path} is a folder: give the name of a checkpoint file, such as {path / 'run.pt'}")
@@ -611,7 +609,7 @@ def _bench_command(only: Sequence[str], settings: bench.Settings) -> str:
     if settings.quick:
         words.append("--quick")
     variable = os.environ.get(GEMM_VARIABLE)
-    return ("" if variable is None else f"{GEMM_VARIABLE}={variable} ") + shlex.join(words)
+    return (f"{GEMM_VARIABLE}={variable} " if variable else "") + shlex.join(words)
 
 
 # ------------------------------------------------------------------------------------------------------ mdfa reproduce

@@ -124,6 +124,7 @@ def onednn_serves() -> bool:
 
 @functools.cache
 def _gemm_choice(wanted: str) -> bool:
+    wanted = wanted or "auto"  # an empty variable is as good as none
     if wanted not in GEMMS:
         raise InvalidValue(f"{GEMM_VARIABLE} is {wanted!r}: choose one of {', '.join(GEMMS)}")
     if wanted == "auto":

@@ -11,12 +11,27 @@ from pathlib import Path
 
 import torch
 
+from mdfa_core.errors import InvalidValue
+
 
 def cores() -> int:
     """CPU cores this program may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def checked_threads(threads: int) -> int:
+    """A number of CPU threads, if this machine has the cores.
+
+    Raises:
+        InvalidValue: it has not, or it is no number of threads.
+    """
+    if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= cores():
+        raise InvalidValue(
+            f"{threads} threads were asked for, but this machine has {cores()} cores: give a number from 1 to {cores()}"
+        )
+    return threads
 
 
 def processor() -> str:

@@ -124,7 +124,7 @@ class Run:
         tasks: a cache of tasks on this device, for many runs of the same tasks; goes before `data_dir`.
 
     Raises:
-        InvalidValue: no experiment, or experiments of unequal shapes.
+        InvalidValue: no experiment, or experiments of unequal shapes; or MDFA_GEMM names no way to products.
         GeometryError: the network does not fit the images.
         DataError: the data is missing or broken.
         DeviceError: the device is not there.
@@ -145,6 +145,8 @@ class Run:
         self.device = devices.resolve(device)
         if self.device.type == "mps" and shared.precision == "float64":
             raise DeviceError("float64 was asked for, but Metal GPUs have none: use float32, or the device 'cpu'")
+        if self.device.type == "cpu" and shared.precision == "float32":
+            kernels.onednn_serves()  # a small net never asks, and would take any word in MDFA_GEMM
         cache = tasks or TaskCache(data_dir, self.device)
         loaded: dict[tuple[int, float], Task] = {}
         for experiment in self.experiments:

@@ -25,10 +25,10 @@ from mdfa_core.bench.cases import CONV, DIGITS_FC, FC, Case
 from mdfa_core.bench.floor import gemm, multiply_adds, products
 from mdfa_core.bench.report import shown, shown_comparison, shown_spread
 from mdfa_core.bench.rows import Aim, Result
-from mdfa_core.bench.settings import cores
 from mdfa_core.bench.timing import Blocks, Spread, fastest, interleaved, ratios
 from mdfa_core.cli import main
 from mdfa_core.errors import DeviceError, InvalidValue, MdfaError, UnknownName
+from mdfa_core.machine import cores
 from mdfa_core.methods import FREE, Method, Transport
 from mdfa_core.networks import parse_architecture
 
@@ -224,7 +224,7 @@ def test_other_precisions_have_no_aim(capfd: pytest.CaptureFixture[str]) -> None
 def test_aims_are_judged_with_two_threads_and_all_steps(
     settings: dict[str, Any], judged: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mdfa_core.bench.settings.cores", lambda: 2)
+    monkeypatch.setattr("mdfa_core.machine.cores", lambda: 2)
     assert bench_rows._aim(Settings(**settings), Aim(0.5)) == (Aim(0.5) if judged else None)
 
 

@@ -20,6 +20,7 @@ import torch
 from mdfa_core import DATASETS, METHODS, Experiment, Run, train
 from mdfa_core.cli import main
 from mdfa_core.events import Finished, Probed, Started, from_dict, to_json
+from mdfa_core.machine import cores
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = Path(sys.executable).with_name("mdfa")
@@ -166,7 +167,10 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
     "unknown device": (["train", "--device", "tpu"], ["unknown device 'tpu'"]),
     "absent device": (["train", "--device", "cuda"], ["device 'cuda'", "no CUDA device"]),
     "no threads": (["train", "--threads", "0"], ["0 threads"]),
-    "more threads than can be": (["train", "--threads", "99999999999"], ["99999999999 threads", "1 to 1024"]),
+    "more threads than can be": (
+        ["train", "--threads", str(cores() + 1)],
+        [f"{cores() + 1} threads", f"this machine has {cores()} cores: give a number from 1 to {cores()}"],
+    ),
     "net beyond the memory": (["train", "--network", "fc:1000000,1000000"], ["fc:1000000,1000000", "a smaller net"]),
     "net beyond all memory": (["train", "--network", f"fc:{'9' * 20}"], ["a smaller net"]),
     "no replicas": (["train", "--replicas", "0"], ["0 replicas"]),
@@ -332,6 +336,17 @@ def test_people_are_told_of_divergence(mdfa: Callable[..., Done]) -> None:
     assert "Traceback" not in done.err
     assert re.search(r"seed 0 diverged at step \d .*smaller learning rate", done.out)
     assert re.search(r"^seed 0: diverged at step \d", done.out, re.MULTILINE)
+
+
+def test_a_way_to_products_that_is_none_is_refused_for_a_small_net_too(
+    mdfa: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MDFA_GEMM", "abacus")
+    done = mdfa("train", *SMALL)
+    assert (done.code, done.out) == (2, "")
+    assert "MDFA_GEMM is 'abacus': choose one of" in done.err
+    monkeypatch.setenv("MDFA_GEMM", "")
+    assert mdfa("train", *SMALL).code == 0
 
 
 def test_threads_are_what_was_asked_for(mdfa: Callable[..., Done]) -> None:

@@ -19,9 +19,10 @@ import torch
 from mdfa_core import kernels
 from mdfa_core.bench.profiling import Operator
 from mdfa_core.bench.rows import Result
-from mdfa_core.bench.settings import Settings, cores
+from mdfa_core.bench.settings import Settings
 from mdfa_core.bench.timing import UNCOUNTED
 from mdfa_core.errors import InvalidValue
+from mdfa_core.machine import cores
 
 FORMAT = 1
 
@@ -49,7 +50,7 @@ def document(results: Sequence[Result], settings: Settings, command: str) -> dic
         "threads": settings.threads,
         "precision": settings.precision,
         "gemm": {
-            "asked for": os.environ.get(kernels.GEMM_VARIABLE, "auto"),
+            "asked for": os.environ.get(kernels.GEMM_VARIABLE) or "auto",
             "served": "onednn" if kernels.onednn_serves() else "addmm",
         },
         "protocol": {

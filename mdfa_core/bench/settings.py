@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,15 +9,9 @@ from dataclasses import dataclass, field
 import torch
 
 from mdfa_core import devices
-from mdfa_core.errors import DeviceError, InvalidValue
+from mdfa_core.errors import DeviceError
 from mdfa_core.kernels import Precision, onednn_serves, precision_named
-
-
-def cores() -> int:
-    """CPU cores this program may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+from mdfa_core.machine import checked_threads, cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +36,7 @@ class Settings:
     quick: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.threads, int) or isinstance(self.threads, bool) or not 1 <= self.threads <= cores():
-            raise InvalidValue(
-                f"{self.threads} threads were asked for, but this machine has {cores()} cores: "
-                f"give a number from 1 to {cores()}"
-            )
+        checked_threads(self.threads)
         precision_named(self.precision)
         onednn_serves()
         device = devices.resolve(self.device)

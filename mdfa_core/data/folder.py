@@ -211,7 +211,7 @@ def _words(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()  # some editors begin with a mark
     except OSError as error:
         raise unreadable(path, error) from None
     pairs = (line.partition("\t") for line in lines)

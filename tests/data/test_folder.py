@@ -45,6 +45,11 @@ def test_none_at_all(tmp_path: Path, cache: Path) -> None:
         DATA.fetch(find_place(tmp_path / "nowhere"))
 
 
+def test_a_byte_order_mark_before_the_words_is_no_part_of_them(root: Path) -> None:
+    (root / "words.txt").write_bytes(b"\xef\xbb\xbfn00000000\tcrane\n")
+    assert DATA.list_classes(find_place(root))[0] == "crane"
+
+
 def test_classes_are_sorted_and_get_their_words(root: Path) -> None:
     named = tuple(f"creature {c}, beast {c}" for c in range(3))
     assert DATA.list_classes(find_place(root)) == (*named, "n00000003")
