@@ -5,6 +5,7 @@ Axes: R = 1 replica, N = 1 example.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -59,7 +60,8 @@ class DeepPredictor(Predictor):
 
     Raises:
         UnknownName: a name is in no table.
-        InvalidValue: `history` or `pc_inputs` is negative, or both are 0.
+        InvalidValue: `history` or `pc_inputs` is negative, or both are 0; or the learning rate is no number of at
+            least 0.
     """
 
     def __init__(
@@ -81,6 +83,8 @@ class DeepPredictor(Predictor):
                 f"{history} outcomes and {pc_inputs} inputs for the address were given: give at least 0 of each and 1 "
                 f"in all"
             )
+        if not 0 <= learning_rate < math.inf:
+            raise InvalidValue(f"the learning rate is {learning_rate}: give a number of at least 0")
         self.pc_inputs, self.code = pc_inputs, PC_CODES[pc_code]
         self.outcomes = [-1.0] * history
         rule = METHODS[method]

@@ -79,7 +79,10 @@ def read_bt9(path: str | Path, *, limit: int | None = None) -> BranchTrace:
 
     Raises:
         DataError: the file is missing, no BT9 file, damaged, or refers to a node or edge it does not have.
+        InvalidValue: the limit is below 1.
     """
+    if limit is not None and limit < 1:
+        raise InvalidValue(f"the limit is {limit} branches: give at least 1, or None for all of them")
     nodes: dict[int, tuple[int, bool]] = {}
     edges: dict[int, tuple[int, bool, bool]] = {}
     pcs: list[int] = []
@@ -123,6 +126,9 @@ def write_bt9(trace: BranchTrace, path: str | Path) -> None:
 
     An edge is written for every (branch, next branch, outcome). The championship's own reader takes only one edge for
     a (branch, target), so it may refuse such a file; the reader here does not.
+
+    Raises:
+        DataError: the file cannot be written.
     """
     ids = {pc: n for n, pc in enumerate(dict.fromkeys(trace.pcs), 1)}
     end = len(ids) + 1
@@ -144,8 +150,13 @@ def write_bt9(trace: BranchTrace, path: str | Path) -> None:
     lines += [f"EDGE {n} {s} {d} {'NT'[t]} {target:#x} - 0" for (s, d, t, target), n in edges.items()]
     lines += ["BT9_EDGE_SEQUENCE", *(str(edge) for edge in sequence), "EOF", ""]
     text = "\n".join(lines).encode()
-    # No time in the gzip header: one trace gives one file.
-    Path(path).write_bytes(gzip.compress(text, mtime=0) if Path(path).suffix == ".gz" else text)
+    try:
+        # No time in the gzip header: one trace gives one file.
+        Path(path).write_bytes(gzip.compress(text, mtime=0) if Path(path).suffix == ".gz" else text)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written ({error.strerror or error}): free some space or name another file"
+        ) from None
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -66,6 +66,11 @@ def download(file: RemoteFile, folder: Path, *, mirror: str | None = None) -> Pa
     remedy = f"try again, set {MIRROR_VARIABLE} to another copy's address, or put {file.name} into {folder} by hand"
     try:
         path = pooch.retrieve(address, f"md5:{file.md5}", fname=file.name, path=folder, downloader=_stream)
+    except (requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL):
+        raise DataError(
+            f"cannot download {address}: give an http(s) address in {MIRROR_VARIABLE}, or put {file.name} into "
+            f"{folder} by hand"
+        ) from None
     except requests.RequestException as error:
         raise DataError(f"cannot download {address} ({_reason(error)}): {remedy}") from None
     except ValueError:  # pooch's word for a wrong checksum

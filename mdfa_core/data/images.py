@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,11 @@ from mdfa_core.errors import DataError
 
 EXTENSIONS = frozenset((".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pnm"))
 """Lower-case ends of the names that count as images; every other file is ignored."""
+
+
+# Pillow refuses what is far too large; of what is merely large it warns, which tells a user nothing to do. Not around
+# each reading: images are read in threads, and filters are the whole process's.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def read_image(path: Path, size: int) -> Pixels:

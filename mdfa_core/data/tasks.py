@@ -201,6 +201,12 @@ def _splits(
         raise InvalidValue(
             f"validation is {validation}, which takes all {len(source)} training images: give a smaller share"
         )
+    lacking = sorted(set(class_ids) - set(source.class_ids[order[held_out:]].tolist()))
+    if lacking:
+        raise InvalidValue(
+            f"validation is {validation}, which leaves no training image of {data.list_classes(place)[lacking[0]]}: "
+            f"give a smaller share, or another seed"
+        )
     in_memory = source.nbytes + test.nbytes <= memory_limit
     digest = hashlib.sha256()
 

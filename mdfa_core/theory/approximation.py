@@ -108,7 +108,7 @@ def units_study(
 
     Raises:
         UnknownName: a name is in no table.
-        InvalidValue: a depth, a width or the steps are no positive integer.
+        InvalidValue: a depth, a width or the steps are no positive integer, or there is no seed.
 
     Source: the question is section 3's, below Definition 1: "we might need a larger number of units".
     """
@@ -116,6 +116,8 @@ def units_study(
         for value in values:
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InvalidValue(f"a {name} is {value!r}: give an integer of at least 1")
+    if not seeds:
+        raise InvalidValue("no seed was given: give at least one")
     functions = {name: ACTIVATIONS[name] for name in activations}
     points = TARGETS[target].points()
     labels = TARGETS[target].inside(points).long()

@@ -301,6 +301,9 @@ def test_an_update_without_its_prediction_asks_the_right_branch() -> None:
         (lambda: TaggedGeometric(histories=(4, 4)), "each longer than the last"),
         (lambda: TaggedGeometric(histories=()), "at least one"),
         (lambda: DeepPredictor(history=0, pc_inputs=0), "1 in all"),
+        (lambda: DeepPredictor(learning_rate=float("nan")), "the learning rate is nan: give a number of at least 0"),
+        (lambda: DeepPredictor(learning_rate=-0.1), "the learning rate is -0.1: give"),
+        (lambda: DeepPredictor(learning_rate=float("inf")), "the learning rate is inf: give"),
     ],
 )
 def test_sizes_out_of_range_are_refused(make, message: str) -> None:  # type: ignore[no-untyped-def]

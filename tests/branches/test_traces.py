@@ -87,6 +87,18 @@ def test_a_written_file_has_the_formats_lines(tmp_path: Path) -> None:
     assert lines[lines.index("BT9_EDGE_SEQUENCE") + 1 :] == ["0", "1", "2", "3", "EOF"]
 
 
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_that_lets_nothing_in_is_refused(limit: int, tmp_path: Path) -> None:
+    write_bt9(trace_of((16, True)), tmp_path / "t")
+    with pytest.raises(InvalidValue, match=f"the limit is {limit} branches: give at least 1, or None"):
+        read_bt9(tmp_path / "t", limit=limit)
+
+
+def test_a_file_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent/t cannot be written \(No such file .*\): free some space or name"):
+        write_bt9(trace_of((16, True)), tmp_path / "absent" / "t")
+
+
 def test_one_trace_gives_one_file(tmp_path: Path) -> None:
     for name in ("a.gz", "b.gz"):
         write_bt9(trace_of((1, True), (2, False)), tmp_path / name)

@@ -106,7 +106,13 @@ class TestFailuresLeaveWhatWasThere:
 
     def test_no_address(self, tmp_path: Path, stands: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MDFA_MIRROR", "not an address")
-        self.download(tmp_path, stands, "cannot download not an address/some.bin")
+        self.download(tmp_path, stands, r"cannot download not an address/some.bin: give an http\(s\) address")
+
+    def test_another_kind_of_address(
+        self, tmp_path: Path, stands: bytes | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MDFA_MIRROR", "file:///tmp")
+        self.download(tmp_path, stands, r"cannot download file:///tmp/some.bin: give an http\(s\) address")
 
 
 def test_a_wrong_file_that_stands_is_replaced_by_a_good_download(server: Any, tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mdfa_core.data import images
 from mdfa_core.data.images import read_image
 from mdfa_core.errors import DataError
 
@@ -106,3 +109,24 @@ def test_what_is_no_image_or_not_there_is_named(tmp_path: Path) -> None:
         read_image(tmp_path / "text.jpg", 8)
     with pytest.raises(DataError, match=r"gone\.jpg"):
         read_image(tmp_path / "gone.jpg", 8)
+
+
+def test_of_a_large_image_no_warning_is_shown_and_one_far_too_large_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", noise(12, 12))
+    code = """
+import sys
+from pathlib import Path
+from PIL import Image
+from mdfa_core.data.images import read_image
+Image.MAX_IMAGE_PIXELS = int(sys.argv[2])
+print(read_image(Path(sys.argv[1]), 4).shape)
+"""
+
+    def read(most: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, str(path), str(most)]
+        root = Path(images.__file__).parents[2]
+        return subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
+
+    large = read(100)
+    assert (large.stdout, large.stderr) == ("(3, 4, 4)\n", "")
+    assert "is not a readable image" in read(50).stderr

@@ -211,6 +211,7 @@ class TestChecksum:
         ({"validation": "0.1"}, r"validation is '0\.1'"),
         ({"validation": True}, "validation is True"),
         ({"validation": 0.9999}, "takes all .* training images: give a smaller share"),
+        ({"validation": 0.99}, r"validation is 0\.99, which leaves no training image of \d: give a smaller share"),
         ({"image_size": 16}, "image_size is 16, but the images of scikit-learn digits are 8×8"),
         ({"image_size": 0}, "image_size is 0: give an integer of at least 1"),
         ({"image_size": 8.0}, r"image_size is 8\.0"),

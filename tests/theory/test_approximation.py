@@ -86,6 +86,8 @@ def test_wrong_settings_are_refused_with_what_is_allowed() -> None:
     for settings in ({"depths": (0,)}, {"units": (2.5,)}, {"steps": 0}):
         with pytest.raises(InvalidValue, match="give an integer of at least 1"):
             next(units_study(**settings))
+    with pytest.raises(InvalidValue, match="no seed was given: give at least one"):
+        next(units_study(seeds=()))
 
 
 def test_the_global_generator_is_left_alone() -> None:
