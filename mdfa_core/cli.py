@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import logging
 import os
 import shlex
 import signal
@@ -42,20 +43,46 @@ _INTERRUPTED = 130  # exit code of a program stopped by Ctrl-C
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 well, 2 after an error, 130 after Ctrl-C."""
-    try:
-        code = cli.main(None if arguments is None else list(arguments), prog_name="mdfa", standalone_mode=False)
-    except click.exceptions.Abort:
-        code = _INTERRUPTED
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        code = 2
-    except click.ClickException as error:
-        code = _complain(error.format_message())
-    except MdfaError as error:
-        code = _complain(str(error))
-    except KeyboardInterrupt:
-        code = _INTERRUPTED
+    with _log_shown():
+        try:
+            code = cli.main(None if arguments is None else list(arguments), prog_name="mdfa", standalone_mode=False)
+        except click.exceptions.Abort:
+            code = _INTERRUPTED
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message())
+            code = 2
+        except click.ClickException as error:
+            code = _complain(error.format_message())
+        except MdfaError as error:
+            code = _complain(str(error))
+        except KeyboardInterrupt:
+            code = _INTERRUPTED
     sys.exit(code or 0)
+
+
+class _Lines(logging.Handler):
+    """Shows the log as plain lines on standard error, above a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            with tqdm.external_write_mode(file=sys.stderr):
+                click.echo("mdfa: " + self.format(record), err=True)
+        except Exception:  # as every handler does: a word less is better than a run less
+            self.handleError(record)
+
+
+@contextmanager
+def _log_shown() -> Iterator[None]:
+    """Show what the package has to say while a command runs; another program shows its log as that program likes."""
+    log, lines = logging.getLogger("mdfa_core"), _Lines()
+    before = log.level
+    log.addHandler(lines)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(lines)
+        log.setLevel(before)
 
 
 def _complain(message: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 
-from mdfa_core import DATASETS, METHODS, Experiment, Run, train
+from mdfa_core import DATASETS, METHODS, Experiment, Run, cli, train
 from mdfa_core.cli import main
 from mdfa_core.events import Finished, Probed, Started, from_dict, to_json
 from mdfa_core.machine import cores
@@ -347,6 +348,26 @@ def test_a_way_to_products_that_is_none_is_refused_for_a_small_net_too(
     assert "MDFA_GEMM is 'abacus': choose one of" in done.err
     monkeypatch.setenv("MDFA_GEMM", "")
     assert mdfa("train", *SMALL).code == 0
+
+
+def test_what_the_package_logs_is_shown_above_the_bar_on_standard_error(
+    mdfa: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loud(*arguments: Any, **options: Any) -> None:
+        for level in (logging.DEBUG, logging.INFO):
+            logging.getLogger("mdfa_core.sweeps").log(level, "a stack of %d is split", level)
+        logging.getLogger("another.library").info("something else")
+
+    log = logging.getLogger("mdfa_core")
+    before = (log.level, list(log.handlers))
+    quiet = mdfa("train", *SMALL, "--json")
+    monkeypatch.setattr(cli, "refuse_too_large", loud)
+    done = mdfa("train", *SMALL, "--json")
+
+    assert (done.code, done.err) == (0, f"mdfa: a stack of {logging.INFO} is split\n")
+    assert quiet.err == ""
+    assert all(json.loads(line) for line in done.out.splitlines())  # none of it is among the events
+    assert (log.level, log.handlers) == before  # whoever uses the package after is left alone
 
 
 def test_threads_are_what_was_asked_for(mdfa: Callable[..., Done]) -> None:
