@@ -73,7 +73,7 @@ class Limits:
         bytes_ = _memory(experiment, network)
         if bytes_ > self.run_bytes:
             raise InvalidValue(
-                f"this run would need about {bytes_ / 2**20:.0f} MB, but this server allows "
+                f"this run would need about {math.ceil(bytes_ / 2**20)} MB, but this server allows "
                 f"{self.run_bytes / 2**20:.0f}: choose a smaller network, batch size or number of outputs"
             )
         return bytes_
@@ -90,8 +90,8 @@ class Limits:
         bytes_ = sum(map(self.check, experiments))
         if bytes_ > self.run_bytes:
             raise InvalidValue(
-                f"these {len(experiments)} nets would need about {bytes_ / 2**20:.0f} MB, but this server allows "
-                f"{self.run_bytes / 2**20:.0f}: compare fewer rules, or choose a smaller network"
+                f"these {len(experiments)} nets would need about {math.ceil(bytes_ / 2**20)} MB, but this server "
+                f"allows {self.run_bytes / 2**20:.0f}: compare fewer rules, or choose a smaller network"
             )
 
     def fits(self, experiment: Experiment) -> bool:

@@ -13,12 +13,16 @@ import panel as pn
 import param
 from bokeh.document import Document
 from bokeh.models.widgets import Widget
+from panel.io.document import schedule_write_events
 from panel.io.state import set_curdoc
 from tornado.ioloop import IOLoop
 
 _STYLES = os.environ.get("JUPYTERHUB_SERVICE_PREFIX", "/") + "panel-preview/static/extensions/panel/"
 """Where Panel's part of Jupyter's server has the style sheets that `pn.extension(inline=True)` puts into what is
 displayed at first, but not into what is made later."""
+
+LIE_SECONDS = 0.5
+"""How long a message may lie before it is sent."""
 
 Edit = Callable[[], None]
 
@@ -41,6 +45,7 @@ class Served:
         self._document, self._loop = document, IOLoop.current()
         self._edits: deque[Edit] = deque()
         pn.state.onload(self._catch_up)
+        document.add_periodic_callback(self._send_what_lies, round(1000 * LIE_SECONDS))
 
     def soon(self, edit: Edit) -> None:
         # A document that holds its events may lose the one that announces a callback of another thread.
@@ -66,6 +71,14 @@ class Served:
         with pn.io.unlocked(policy="collect"):
             while self._edits:
                 self._edits.popleft()()
+
+    def _send_what_lies(self) -> None:
+        """Have messages sent that Panel has made and forgotten.
+
+        What it cannot write at once, Panel 1.9 leaves to a task. If an earlier such task ends before that one begins,
+        it takes away the leave to write, and the message lies there until another one is made: the last one for good.
+        """
+        schedule_write_events(self._document, [], [])
 
 
 class Mark(pn.custom.JSComponent):

@@ -10,8 +10,9 @@ from typing import Any, cast
 
 import pytest
 from bokeh.document import Document
+from panel.io import document as documents
 
-from app.screens import Served
+from app.screens import LIE_SECONDS, Served
 from tests.app.servers import Client, Server, served
 
 
@@ -90,6 +91,9 @@ def test_a_document_hears_of_edits_in_its_own_thread() -> None:
         session_context: object = SimpleNamespace(session=None)
         add_next_tick_callback = staticmethod(hear)
 
+        def add_periodic_callback(self, callback: Callable[[], None], milliseconds: int) -> None:
+            pass
+
     async def serve() -> None:
         document = Heard()
         screen = Served(cast(Document, document))
@@ -102,3 +106,42 @@ def test_a_document_hears_of_edits_in_its_own_thread() -> None:
     asyncio.run(serve())
     assert heard == [threading.get_ident()]
     assert done == ["first"]
+
+
+def test_a_message_that_panel_forgets_is_sent_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is written by a task, which gives up if the task before it ends in between."""
+
+    class Socket:
+        pass
+
+    class Connection:
+        _socket = Socket()
+        protocol = SimpleNamespace(create=lambda kind, events: events[0])
+
+    sent: list[str] = []
+
+    async def serve() -> None:
+        written = asyncio.get_running_loop().create_future()
+
+        def write(connection: object, events: object = None, msg: str = "") -> list[asyncio.Future[None]]:
+            sent.append(msg)
+            return [written]
+
+        monkeypatch.setitem(documents.extra_socket_handlers, Socket, write)
+        document = Document()
+        Served(document)
+        (often,) = document.session_callbacks
+        connection = cast(Any, Connection())
+        documents.schedule_write_events(document, [connection], cast(Any, ["first"]))
+        await asyncio.sleep(0.01)
+        written.set_result(None)
+        documents.schedule_write_events(document, [connection], cast(Any, ["second"]))
+        await asyncio.sleep(0.01)
+        assert sent == ["first"], "Panel no longer forgets it: Served need not send it"
+
+        cast(Any, often).callback()
+        await asyncio.sleep(0.01)
+        assert cast(Any, often).period == 1000 * LIE_SECONDS
+
+    asyncio.run(serve())
+    assert sent == ["first", "second"]

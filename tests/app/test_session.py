@@ -609,7 +609,7 @@ def test_one_net_that_diverges_leaves_the_others_alone(watched: Watched) -> None
 
 
 def test_a_comparison_of_nothing_or_too_much_is_refused(wait_until: Callable[..., None]) -> None:
-    watched = Watched(wait_until, places=Places(1), memory=Memory(2**30), limits=Limits(run_bytes=2**20))
+    watched = Watched(wait_until, places=Places(1), memory=Memory(2**30), limits=Limits(run_bytes=2**21))
     with pytest.raises(InvalidValue, match="no learning rule is chosen"):
         watched.trainer.prepare(SMALL, [])
     wide = SMALL.replace(network="fc:100")
