@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import random
 import subprocess
 import sys
 import time
@@ -26,8 +25,9 @@ from mdfa_core.errors import DataError, InvalidValue
 from mdfa_core.learner import TOGETHER
 from mdfa_core.records import Record, Recorder
 from mdfa_core.store import Store
-from mdfa_core.sweeps import Advance, Here, Job, NextJob, Sweep, Workers, kept_busy, packed, predicted_memory
+from mdfa_core.sweeps import Advance, Here, Job, NextJob, Sweep, kept_busy, packed, predicted_memory
 from mdfa_core.training import VARYING
+from tests.workers import InAnyOrder
 
 SMALL = Experiment(network="fc:8", epochs=2)
 
@@ -396,31 +396,6 @@ def test_runs_on_other_data_are_refused_before_they_are_stored(store: Store) -> 
 # -------------------------------------------------------------------------------------------------- several at a time
 
 
-class Shuffled(Workers):
-    """Workers that end what they do in any order; `asked` has what they were given, with what was in their hands."""
-
-    def __init__(self, count: int, seed: int) -> None:
-        self._count, self._random = count, random.Random(seed)
-        self.asked: list[tuple[Job | None, tuple[Job, ...]]] = []
-
-    @property
-    def count(self) -> int:
-        return self._count
-
-    def run(self, next_job: NextJob) -> Iterator[tuple[Job, tuple[Record, ...]]]:
-        hands: list[Job] = []
-        while True:
-            while len(hands) < self.count:
-                job = next_job()
-                self.asked.append((job, tuple(hands)))
-                if job is None:
-                    break
-                hands.append(job)
-            if not hands:
-                return
-            yield hands.pop(self._random.randrange(len(hands))), ()
-
-
 class Planned:
     """A sweep of made-up jobs, which notes when each ends."""
 
@@ -454,7 +429,7 @@ def test_workers_are_kept_busy_and_earlier_programs_go_first(sizes: list[list[in
             assert set(jobs) <= set(ended)  # asked for the next only when this is trained
         over.append(which)
 
-    workers = Shuffled(count, seed)
+    workers = InAnyOrder(count, seed, lambda job: ())
     given_out: list[Job] = []
     original = workers.run
 
