@@ -35,6 +35,37 @@ class Score:
     correct: Tensor
 
 
+@dataclass(frozen=True)
+class Sums:
+    """Scores added up, on the device that makes them: a program waits for it only when it reads them.
+
+    Attributes:
+        loss: summed cross-entropy of all examples in nats, [R].
+        correct: number of right predictions, [R].
+    """
+
+    loss: Tensor
+    correct: Tensor
+
+    @classmethod
+    def zeros(cls, replicas: int, device: torch.device) -> Sums:
+        """Of no example yet."""
+        return cls(
+            torch.zeros(replicas, dtype=kernels.summing_dtype(device), device=device),
+            torch.zeros(replicas, dtype=torch.int64, device=device),
+        )
+
+    def add_(self, score: Score, examples: int) -> None:
+        """Add the score of so many examples, in place."""
+        self.loss.add_(score.loss.to(self.loss.dtype) * examples)
+        self.correct.add_(score.correct)
+
+    def zero_(self) -> None:
+        """Forget all examples, in place."""
+        self.loss.zero_()
+        self.correct.zero_()
+
+
 class Batch:
     """What one mini-batch showed, before its update was made.
 

@@ -28,7 +28,7 @@ from mdfa_core.events import Diverged, Evaluated, Event, Finished, Probed, Progr
 from mdfa_core.experiment import Experiment
 from mdfa_core.initializers import parse as parse_initializer
 from mdfa_core.kernels import precision_named
-from mdfa_core.learner import Batch, Learner
+from mdfa_core.learner import Batch, Learner, Sums
 from mdfa_core.methods import METHODS, Method
 from mdfa_core.networks import Network, Parameters, parse_architecture
 from mdfa_core.optimizers import OPTIMIZERS
@@ -161,9 +161,7 @@ class Run:
         self.started = self.finished = False
         self.learner = self._learner(shared)
         self._shared = shared
-        replicas = len(self.experiments)
-        self._loss_sum = torch.zeros(replicas, dtype=kernels.summing_dtype(self.device), device=self.device)
-        self._correct = torch.zeros(replicas, dtype=torch.int64, device=self.device)
+        self._sums = Sums.zeros(len(self.experiments), self.device)
         self._examples = 0
         self._outcomes = [_Outcome() for _ in self.experiments]
         self._best = self.learner.parameters.clone()
@@ -321,7 +319,7 @@ class Run:
             batch = self.learner.step(inputs, labels)
         self._count(batch, labels)
         if self.device.type == "cpu":  # elsewhere a look at the loss would wait for the device: only with a report
-            self._note_divergence(self._loss_sum.tolist())
+            self._note_divergence(self._sums.loss.tolist())
         if progress_clock.due(self.step, self.epoch, epoch_ends=epoch_ends, run_ends=run_ends):
             self._report()
         if epoch_ends:
@@ -347,20 +345,17 @@ class Run:
         )
 
     def _count(self, batch: Batch, labels: Tensor) -> None:
-        score = self.learner.score(batch, labels)
-        self._loss_sum += score.loss.to(self._loss_sum.dtype) * labels.shape[1]
-        self._correct += score.correct
+        self._sums.add_(self.learner.score(batch, labels), labels.shape[1])
         self._examples += labels.shape[1]
 
     def _report(self) -> None:
-        loss = (self._loss_sum / self._examples).tolist()
-        accuracy = [correct / self._examples for correct in self._correct.tolist()]
+        loss = (self._sums.loss / self._examples).tolist()
+        accuracy = [correct / self._examples for correct in self._sums.correct.tolist()]
         self._note_divergence(loss)
         self._pending.append(
             Progress(step=self.step, epoch=self.epoch, loss=self._of_living(loss), accuracy=self._of_living(accuracy))
         )
-        self._loss_sum.zero_()
-        self._correct.zero_()
+        self._sums.zero_()
         self._examples = 0
 
     def _evaluate(self) -> None:
@@ -430,16 +425,13 @@ class Run:
             return [math.nan] * len(splits), [math.nan] * len(splits)
         if all(split is splits[0] for split in splits):
             splits = splits[:1]
-        loss = torch.zeros_like(self._loss_sum[: parameters.weights[0].shape[0]])
-        correct = torch.zeros_like(loss)
+        sums = Sums.zeros(parameters.weights[0].shape[0], self.device)
         for start in range(0, examples, EVALUATION_CHUNK):
             index = torch.arange(start, min(start + EVALUATION_CHUNK, examples), device=self.device)
             inputs = self.network.inputs_from(torch.stack([split.gather(index) for split in splits]))
             labels = torch.stack([split.labels[index] for split in splits])
-            score = self.learner.evaluate(parameters, inputs, labels)
-            loss += score.loss.to(loss.dtype) * len(index)
-            correct += score.correct
-        return (loss / examples).tolist(), (correct / examples).tolist()
+            sums.add_(self.learner.evaluate(parameters, inputs, labels), len(index))
+        return (sums.loss / examples).tolist(), [correct / examples for correct in sums.correct.tolist()]
 
     # ------------------------------------------------------------------------------------------------- how it is made
 
@@ -531,8 +523,8 @@ class Run:
             "optimizer slots": [list(slots) for slots in learner.descent.slots],
             "best parameters": list(self._best.tensors()),
             "outcomes": [asdict(outcome) for outcome in self._outcomes],
-            "loss sum": self._loss_sum,
-            "correct": self._correct,
+            "loss sum": self._sums.loss,
+            "correct": self._sums.correct,
             "examples": self._examples,
             "pending": [events.to_json(event) for event in self._pending],
         }
@@ -605,8 +597,8 @@ class Run:
             *zip(learner.parameters.tensors(), content["parameters"], strict=True),
             *zip(learner.feedback, content["feedback"], strict=True),
             *zip(self._best.tensors(), content["best parameters"], strict=True),
-            (self._loss_sum, content["loss sum"]),
-            (self._correct, content["correct"]),
+            (self._sums.loss, content["loss sum"]),
+            (self._sums.correct, content["correct"]),
         ]
         for ours, saved in zip(learner.descent.slots, content["optimizer slots"], strict=True):
             pairs.extend(zip(ours, saved, strict=True))
