@@ -27,7 +27,9 @@ from mdfa_core.bench.cases import BATCH, CONV, DIGITS_FC, FC, Case
 from mdfa_core.bench.floor import multiply_adds
 from mdfa_core.bench.report import machine, refuse_unwritable, versions, write
 from mdfa_core.bench.timing import Spread, Step, interleaved
+from mdfa_core.learner import Learner, Sums
 from mdfa_core.networks import ConvLayer
+from mdfa_core.replay import Steps
 
 TOLERANCE = 1e-4  # of a parameter after a few steps, relative to the largest of its tensor
 CHECKED = ("bp", "fa", "dfa", "mdfa")  # the paper's methods, whose products all others share
@@ -115,6 +117,11 @@ def batch(case: Case, replicas: int, device: torch.device) -> tuple[Tensor, Tens
     return images.repeat(repeats, 1, 1, 1, 1)[:replicas], labels
 
 
+def steps_of(stack: Learner, *, replayed: bool = True) -> Steps:
+    """A stack's steps as a run takes them: replayed as a graph where the device has one, unless told otherwise."""
+    return Steps(stack, Sums.zeros(stack.replicas, stack.parameters.weights[0].device), replayed=replayed)
+
+
 def check(case: Case, replicas: int, device: torch.device) -> dict[str, Any]:
     """The largest difference between the device's stack and the CPU's in float64 after a few steps, four methods."""
     worst: dict[str, float] = {}
@@ -126,8 +133,9 @@ def check(case: Case, replicas: int, device: torch.device) -> dict[str, Any]:
             stack = variant.learner(kernels.PRECISIONS[precision], replicas, place, rates)
             images, labels = batch(variant, replicas, place)
             inputs = stack.network.inputs_from(images)
+            steps = steps_of(stack)
             for _ in range(CHECKED_STEPS):
-                stack.step(inputs, labels)
+                steps.take(inputs, labels)
             trained.append([tensor.detach().cpu().double() for tensor in stack.parameters.tensors()])
         worst[method] = max(
             ((a - b).abs().max() / a.abs().max().clamp(min=1e-12)).item() for a, b in zip(*trained, strict=True)
@@ -224,8 +232,9 @@ def time_stacks(
         if needed > FREE * free_bytes(device):
             row["skipped"] = f"needs about {needed / 1e9:.1f} GB"
             continue
-        taken = timed(case, replicas, size, device)
+        taken, launched = timed(case, replicas, size, device)
         row["seconds"] = vars(taken)
+        row["seconds without a graph"] = None if launched is None else vars(launched)
         row["replica-steps/s"] = replicas / taken.median
         row["share of the matrix rate"] = 2 * work * replicas / taken.median / limit["FLOP/s"]
         if case.optimizer == "sgd":
@@ -236,14 +245,21 @@ def time_stacks(
     return rows
 
 
-def timed(case: Case, replicas: int, size: Size, device: torch.device) -> Spread:
+def timed(case: Case, replicas: int, size: Size, device: torch.device) -> tuple[Spread, Spread | None]:
+    """A step as a run takes it; if that is a graph, also the same step launched kernel by kernel."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     stack = case.learner(kernels.PRECISIONS["float32"], replicas, device)
     images, labels = batch(case, replicas, device)
     inputs = stack.network.inputs_from(images)
-    step: Step = lambda: stack.step(inputs, labels)  # noqa: E731 - a step is a value here
-    return interleaved({"": step}, rounds=size.rounds, seconds=size.seconds, wait=waiting_for(device))[""].spread
+    steps = steps_of(stack)
+    for _ in range(CHECKED_STEPS):  # the second is recorded
+        steps.take(inputs, labels)
+    variants: dict[str, Step] = {"a step": partial(steps.take, inputs, labels)}
+    if steps.replaying:
+        variants["without"] = partial(steps_of(stack, replayed=False).take, inputs, labels)
+    blocks = interleaved(variants, rounds=size.rounds, seconds=size.seconds, wait=waiting_for(device))
+    return blocks["a step"].spread, blocks["without"].spread if steps.replaying else None
 
 
 def projections(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -279,7 +295,7 @@ def report(content: dict[str, Any]) -> str:
         "",
     ]
     lines.append(
-        f"{'net':12} {'optimizer':9} {'R':>5} {'a step':>10} {'÷ R':>10} {'replica-steps/s':>16} "
+        f"{'net':12} {'optimizer':9} {'R':>5} {'a step':>10} {'no graph':>10} {'÷ R':>10} {'replica-steps/s':>16} "
         f"{'of the matrix rate':>19} {'of the bandwidth floor':>23}"
     )
     for row in content["steps"]:
@@ -287,11 +303,12 @@ def report(content: dict[str, Any]) -> str:
         if "skipped" in row:
             lines.append(f"{head} skipped: {row['skipped']}")
             continue
-        seconds = row["seconds"]["median"]
+        seconds, launched = row["seconds"]["median"], row["seconds without a graph"]
+        without = "–" if launched is None else f"{launched['median'] * 1e3:.3f} ms"
         bandwidth = row.get("share of the bandwidth floor")
         share = "–" if bandwidth is None else f"{bandwidth:.1%}"
         lines.append(
-            f"{head} {seconds * 1e3:>7.3f} ms {seconds / row['replicas'] * 1e6:>7.1f} µs "
+            f"{head} {seconds * 1e3:>7.3f} ms {without:>10} {seconds / row['replicas'] * 1e6:>7.1f} µs "
             f"{row['replica-steps/s']:>16.0f} {row['share of the matrix rate']:>19.1%} {share:>23}"
         )
     lines.append("")

@@ -189,7 +189,7 @@ class Learner:
 
     def learn(self, batch: Batch) -> None:
         """Apply the batch's updates and hold the constrained weights to their set, in place."""
-        self.descent.step += 1
+        self.descent.tick()
         if len(batch.replicas) == 1:
             self._learned(self.descent, self.parameters, self.feedback, *batch.replicas[0])
             return
@@ -203,7 +203,7 @@ class Learner:
             self.learn(batch)
             return batch
         moment = Moment(labels_RN, self.descent.step, self.seeds)
-        self.descent.step += 1
+        self.descent.tick()
 
         def turn(r: int) -> tuple[Trace, Signals]:
             part = self._observed_alone(r, inputs, moment)
@@ -264,7 +264,7 @@ class Learner:
             batch = kernels.replica(inputs, 0), labels_RN[:1]
 
             def trial(_: int) -> list[Tensor]:
-                return self._copy(self.parameters.replica(0))._outcome(*batch)
+                return self.first(1)._outcome(*batch)
 
             (alone,) = side_by_side.each(trial, 1)
             self._side_by_side[kind] = all(map(torch.equal, alone, trial(0)))
@@ -289,14 +289,18 @@ class Learner:
         """Whether a step in common calls gives every replica the bits of its own step: tried on copies."""
         results = []
         for together in (True, False):
-            trial = self._copy(self.parameters)
+            trial = self.first(self.replicas)
             trial._together[kind] = together
             results.append(trial._outcome(inputs, labels_RN))
         return all(map(torch.equal, *results))
 
-    def _copy(self, parameters: Parameters) -> Learner:
-        """A learner with a copy of all parameters, or of the first replica's; it remembers nothing of earlier steps."""
-        first = slice(parameters.weights[0].shape[0])
+    def first(self, replicas: int) -> Learner:
+        """A copy of the first so many replicas; it remembers nothing of earlier steps."""
+        first = slice(replicas)
+        parameters = Parameters(
+            tuple(weight[first] for weight in self.parameters.weights),
+            tuple(bias[first] for bias in self.parameters.biases),
+        )
         learns = self.method.transport.learns_feedback
         return Learner(
             self.network,

@@ -60,6 +60,7 @@ class SignSymmetric(LayerByLayer):
         self.magnitudes = magnitudes
         self.carrier = "sgn W{0}ᵀ" if magnitudes == "uniform" else "M{0} sgn W{0}ᵀ"
         self.needs_feedback = magnitudes == "fixed"
+        self.draws = magnitudes == "batch"
 
     def feedback(self, network: Network) -> tuple[FeedbackShape, ...]:
         return shaped_like_weights(network, 1) if self.needs_feedback else ()
@@ -184,6 +185,7 @@ class TargetPropagation(Transport):
     """
 
     learns_feedback = True
+    draws = True
     doubt = "brings targets down through learned inverses: below the last hidden layer no sign is sure."
     way = "chain"
     carrier, carrier_on_top = "V{0}", "W{0}ᵀ"

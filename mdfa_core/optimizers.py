@@ -37,11 +37,14 @@ class Optimizer(ABC):
     room: int = 0
 
     @abstractmethod
-    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int) -> None:
+    def update_(
+        self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int | Tensor
+    ) -> None:
         """Change `parameter` and its `slots` in place by g of the same shape; `step` counts from 1.
 
         `rate` is a number on a CPU. Elsewhere it is a tensor [R, 1, …] where replicas have rates of their own, so that
-        one call serves all of them.
+        one call serves all of them. `step` is a tensor [] in a step that is replayed (see `mdfa_core.replay`): the same
+        calls must serve every step.
         """
 
 
@@ -51,7 +54,9 @@ class SGD(Optimizer):
     title = "SGD"
     linear = True
 
-    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int) -> None:
+    def update_(
+        self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int | Tensor
+    ) -> None:
         if isinstance(rate, Tensor):
             parameter.addcmul_(g, rate, value=-1)
         else:
@@ -72,7 +77,9 @@ class RMSprop(Optimizer):
     decay = 0.9
     epsilon = 1e-10
 
-    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int) -> None:
+    def update_(
+        self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int | Tensor
+    ) -> None:
         (square,) = slots
         square.mul_(self.decay).addcmul_(g, g, value=1 - self.decay)
         _descend_(parameter, g, (square + self.epsilon).sqrt_(), rate)
@@ -92,17 +99,22 @@ class Adam(Optimizer):
     beta2 = 0.999
     epsilon = 1e-8
 
-    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int) -> None:
+    def update_(
+        self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int | Tensor
+    ) -> None:
         mean, square = slots
-        root = math.sqrt(1 - self.beta2**step)
         tensors = (parameter, g, mean, square)
-        fits = all(t.is_contiguous() and t.is_cpu and t.dtype is torch.float32 for t in tensors)
-        if fits and not isinstance(rate, Tensor) and _one_pass_serves():
-            _adam_in_one_pass(self, *tensors, rate, step, root)
-            return
+        if isinstance(step, Tensor):
+            corrected: float | Tensor = rate * (torch.sqrt(1 - self.beta2**step) / (1 - self.beta1**step))
+        else:
+            root = math.sqrt(1 - self.beta2**step)
+            fits = all(t.is_contiguous() and t.is_cpu and t.dtype is torch.float32 for t in tensors)
+            if fits and not isinstance(rate, Tensor) and _one_pass_serves():
+                _adam_in_one_pass(self, *tensors, rate, step, root)
+                return
+            corrected = rate * root / (1 - self.beta1**step)
         mean.mul_(self.beta1).add_(g, alpha=1 - self.beta1)
         square.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
-        corrected = rate * root / (1 - self.beta1**step)
         _descend_(parameter, mean, square.sqrt().add_(self.epsilon), corrected)
 
 
@@ -164,7 +176,9 @@ class SignSGD(Optimizer):
     title = "signSGD"
     room = 1
 
-    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int) -> None:
+    def update_(
+        self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int | Tensor
+    ) -> None:
         if isinstance(rate, Tensor):
             parameter.addcmul_(g.sign(), rate, value=-1)
         else:
@@ -191,7 +205,9 @@ class Rprop(Optimizer):
     grow, shrink = 1.2, 0.5
     least, most = 1e-6, 50.0
 
-    def update_(self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int) -> None:
+    def update_(
+        self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int | Tensor
+    ) -> None:
         last, size = slots
         same = last.mul_(g).sign_()  # 1, -1 where g turned, 0
         size.addcmul_(size, same.clamp(min=0), value=self.grow - 1)
@@ -221,6 +237,7 @@ class Descent:
 
     Attributes:
         step: updates made so far.
+        clock: the same on the device, [], once its kernels have to know it (see `ticking`).
         slots: of everything that learns (W1, b1, W2, b2, …, then feedback) one tensor per slot of the optimizer, each
             shaped like it. A `place` is an index into these.
         l2: λ of every replica: the penalty ½ λ ‖W‖² adds λ W to the g of a weight, λ B to that of feedback that learns,
@@ -232,6 +249,7 @@ class Descent:
     ) -> None:
         self.optimizer = optimizer
         self.step = 0
+        self.clock: Tensor | None = None
         self.slots = [
             tuple(kernels.empty_stack(len(tensor), tensor[0]).fill_(value) for _, value in optimizer.slots)
             for tensor in learned
@@ -263,6 +281,20 @@ class Descent:
             self._columns = (parameter.new_tensor(self._rates), parameter.new_tensor(self.l2))
         shape = (-1, *[1] * (parameter.dim() - 1))
         return self._columns[0].view(shape), self._columns[1].view(shape)
+
+    def tick(self) -> None:
+        """Count one more update."""
+        self.step += 1
+        if self.clock is not None:
+            self.clock.add_(1)
+
+    def ticking(self, device: torch.device) -> None:
+        """From now on count on the device, too, and let the optimizer's kernels read it there."""
+        self.clock = torch.full((), self.step, dtype=kernels.summing_dtype(device), device=device)
+
+    @property
+    def _now(self) -> int | Tensor:
+        return self.step if self.clock is None else self.clock
 
     def goes_on(self, before: Descent, places: int) -> None:
         """Take over from another rule's: its steps, and what it remembers of the first so many places."""
@@ -313,7 +345,7 @@ class Descent:
         """Update a layer's biases [R, O] by g [R, O]."""
         slots = self.slots[place]
         if self._equal:
-            self.optimizer.update_(bias, g, slots, self.rates[0], self.step)
+            self.optimizer.update_(bias, g, slots, self.rates[0], self._now)
         else:
             self._apply_(bias, g, slots, (slice(None),), penalised=False)
 
@@ -325,14 +357,14 @@ class Descent:
             r = index[0]
             if penalised:
                 g = torch.add(g, part, alpha=self.l2[r])
-            self.optimizer.update_(part, g, slots, self.rates[r], self.step)
+            self.optimizer.update_(part, g, slots, self.rates[r], self._now)
         elif self._equal and not penalised:
-            self.optimizer.update_(part, g, slots, self.rates[0], self.step)
+            self.optimizer.update_(part, g, slots, self.rates[0], self._now)
         elif (common := self._common(part)) is not None:
             rates, penalties = common
             if penalised:
                 g = torch.addcmul(g, part, penalties)
-            self.optimizer.update_(part, g, slots, self.rates[0] if self._equal else rates, self.step)
+            self.optimizer.update_(part, g, slots, self.rates[0] if self._equal else rates, self._now)
         else:
             for r in range(len(self.rates)):
                 self._apply_(part[r], g[r], [slot[r] for slot in slots], (r,), penalised=penalised)

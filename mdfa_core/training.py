@@ -28,11 +28,12 @@ from mdfa_core.events import Diverged, Evaluated, Event, Finished, Probed, Progr
 from mdfa_core.experiment import Experiment
 from mdfa_core.initializers import parse as parse_initializer
 from mdfa_core.kernels import precision_named
-from mdfa_core.learner import Batch, Learner, Sums
+from mdfa_core.learner import Learner, Sums
 from mdfa_core.methods import METHODS, Method
 from mdfa_core.networks import Network, Parameters, parse_architecture
 from mdfa_core.optimizers import OPTIMIZERS
 from mdfa_core.probes import Sample
+from mdfa_core.replay import Steps
 from mdfa_core.rng import torch_generator
 
 VARYING = frozenset(
@@ -161,7 +162,8 @@ class Run:
         self.started = self.finished = False
         self.learner = self._learner(shared)
         self._shared = shared
-        self._sums = Sums.zeros(len(self.experiments), self.device)
+        self._sums = Sums.zeros(self.replicas, self.device)
+        self._steps = Steps(self.learner, self._sums)
         self._examples = 0
         self._outcomes = [_Outcome() for _ in self.experiments]
         self._best = self.learner.parameters.clone()
@@ -239,6 +241,7 @@ class Run:
             seeds=before.seeds,
         )
         self.learner.descent.goes_on(before.descent, len(before.parameters.tensors()))
+        self._steps = Steps(self.learner, self._sums)
         for name, known in METHODS.items():
             if known is rule:
                 self.experiments = tuple(e.replace(method=name) for e in self.experiments)
@@ -315,9 +318,10 @@ class Run:
             units = None if sample is None else sample.units
             self._pending.append(Probed(step=self.step, epoch=self.epoch, units=units, **values))
             self.learner.learn(batch)
+            self._sums.add_(self.learner.score(batch, labels), labels.shape[1])
         else:
-            batch = self.learner.step(inputs, labels)
-        self._count(batch, labels)
+            self._steps.take(inputs, labels)
+        self._examples += labels.shape[1]
         if self.device.type == "cpu":  # elsewhere a look at the loss would wait for the device: only with a report
             self._note_divergence(self._sums.loss.tolist())
         if progress_clock.due(self.step, self.epoch, epoch_ends=epoch_ends, run_ends=run_ends):
@@ -343,10 +347,6 @@ class Run:
             epochs=self._shared.epochs,
             device=str(self.device),
         )
-
-    def _count(self, batch: Batch, labels: Tensor) -> None:
-        self._sums.add_(self.learner.score(batch, labels), labels.shape[1])
-        self._examples += labels.shape[1]
 
     def _report(self) -> None:
         loss = (self._sums.loss / self._examples).tolist()

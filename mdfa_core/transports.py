@@ -132,6 +132,7 @@ class Transport(ABC):
     Attributes:
         needs_feedback: whether it carries errors through feedback weights of its own.
         learns_feedback: whether these learn; the optimizer then remembers about them what it does about weights.
+        draws: whether it asks its `Moment` for numbers that are new at every step.
         exact: whether ε_l is the true ∂L/∂h_l.
         keeps_signs: whether an error of one output reaches every unit with its sign if f is monotone and all weights
             above the first layer and the feedback are ≥ 0: what Theorem 2 asks of a transport.
@@ -145,6 +146,7 @@ class Transport(ABC):
 
     needs_feedback: bool = True
     learns_feedback: bool = False
+    draws: bool = False
     exact: bool = False
     keeps_signs: bool = False
     doubt: str = "has unconstrained signs: nothing guarantees that an error has the right one."

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from benchmarks import gpu, peers, tables
-from mdfa_core import ACTIVATIONS, METHODS, Network, bench, convolutions, kernels
+from mdfa_core import ACTIVATIONS, METHODS, Network, bench, convolutions, kernels, replay
 from mdfa_core.bench import ROWS, Settings, document, measure, profile, profile_table, profiled, table
 from mdfa_core.bench import rows as bench_rows
 from mdfa_core.bench.cases import CONV, DIGITS_FC, FC, Case
@@ -31,6 +31,7 @@ from mdfa_core.errors import DeviceError, InvalidValue, MdfaError, UnknownName
 from mdfa_core.machine import cores
 from mdfa_core.methods import FREE, Method, Transport
 from mdfa_core.networks import parse_architecture
+from tests.tapes import Tape
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = Path(sys.executable).with_name("mdfa")
@@ -440,6 +441,18 @@ def test_the_gpu_program_runs_through_on_the_cpu_at_small_size(tmp_path: Path) -
     for row in content["convolutions"]:
         assert list(row["seconds"]) == list(convolutions.WAYS)
         assert all(spread["median"] > 0 for spread in row["seconds"].values())
+
+
+def test_the_gpu_program_times_a_graph_beside_single_launches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "in_turn", lambda device: False)
+    monkeypatch.setattr(replay, "graphs_of", lambda device: Tape)
+    monkeypatch.setattr(Tape, "made", [], raising=False)
+    limit = {"FLOP/s": 1e9, "bytes/s": 1e9}
+    (row,) = gpu.time_stacks(gpu.SMALL.checked[0], (4,), gpu.SMALL, torch.device("cpu"), limit)
+
+    assert row["seconds"]["median"] > 0
+    assert row["seconds without a graph"]["median"] > 0
+    assert sum(tape.replays for tape in Tape.made) > 3 + gpu.SMALL.rounds
 
 
 def test_the_gpu_program_refuses_a_cpu_at_full_size(

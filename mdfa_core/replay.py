@@ -1,0 +1,207 @@
+"""Training steps as one graph of a CUDA device's kernels: recorded once, then replayed with one launch each.
+
+A step of a small stack is some fifty kernels of a few microseconds, and Python takes longer to launch them than the
+device to run them. A graph has the memory and the numbers that were its kernels' arguments in it for good. So batches
+are copied to where it reads them, what the optimizer has to know of the step's number is counted on the device, and
+other learning rates mean another recording.
+
+MDFA_GRAPH=off never records; auto, which is what is meant where nothing is said, does on CUDA devices.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from mdfa_core.errors import InvalidValue
+from mdfa_core.learner import Learner, Sums
+
+_LOG = logging.getLogger(__name__)
+
+GRAPH_VARIABLE = "MDFA_GRAPH"
+GRAPHS = ("auto", "off")
+
+_TRIED = 2  # replicas of a trial: the fewest that take the calls of a stack
+_TRIALS = 3  # batches it replays
+_TOLERANCE = 1e-2  # how far the changes made may differ: sums in another order do, and signs of what is nearly 0
+
+
+class Graph(ABC):
+    """Kernels that can be run again, on the memory and with the numbers they were recorded with."""
+
+    @abstractmethod
+    def record(self, work: Callable[[], None]) -> None:
+        """Note every kernel that `work` asks for, and run none.
+
+        Raises:
+            RuntimeError: `work` does what a graph cannot hold, such as waiting for the device.
+        """
+
+    @abstractmethod
+    def replay(self) -> None:
+        """Run them."""
+
+
+class CudaGraph(Graph):
+    """By `torch.cuda.CUDAGraph`."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._graph = torch.cuda.CUDAGraph()
+
+    def record(self, work: Callable[[], None]) -> None:
+        # Other threads may work on the device meanwhile: in the app every visitor has one.
+        with torch.cuda.device(self._device), torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            work()
+
+    def replay(self) -> None:
+        self._graph.replay()
+
+
+def graphs_of(device: torch.device) -> Callable[[], Graph] | None:
+    """What makes graphs for a device; None where there are none or MDFA_GRAPH says so.
+
+    Raises:
+        InvalidValue: MDFA_GRAPH is neither auto nor off.
+    """
+    wanted = os.environ.get(GRAPH_VARIABLE) or "auto"
+    if wanted not in GRAPHS:
+        raise InvalidValue(f"{GRAPH_VARIABLE} is {wanted!r}: choose one of {', '.join(GRAPHS)}")
+    return (lambda: CudaGraph(device)) if device.type == "cuda" and wanted == "auto" else None
+
+
+class Steps:
+    """A learner's steps, with their scores added up, the quickest way its device has.
+
+    Where there are graphs, a step is recorded when two in a row were alike, and replayed from then on; batches of other
+    shapes, and the first ones after a change of learning rates, are worked out as ever. Before that a trial shows on
+    copies of a few replicas whether replaying does what the steps do. Where it does not, or where the rule draws
+    numbers at every step, nothing is recorded.
+
+    Args:
+        learner: whose steps they are.
+        sums: what the scores are added to.
+        replayed: False works every step out as ever, to compare with.
+    """
+
+    def __init__(self, learner: Learner, sums: Sums, *, replayed: bool = True) -> None:
+        self.learner, self.sums = learner, sums
+        graphs = graphs_of(learner.parameters.weights[0].device)
+        self._graphs = graphs if replayed and not learner.method.transport.draws else None
+        self._tried = False
+        self._last: _Kind | None = None
+        self._recording: _Recording | None = None
+
+    @property
+    def replaying(self) -> bool:
+        """Whether a step has been recorded."""
+        return self._recording is not None
+
+    def take(self, inputs: Tensor, labels_RN: Tensor) -> None:
+        """One step; inputs and labels as `Learner.observe` takes them."""
+        if self._graphs is None:
+            _advance(self.learner, self.sums, inputs, labels_RN)
+            return
+        kind = _Kind(self.learner, inputs, labels_RN)
+        if self._recording is not None and kind.like(self._recording.kind):
+            self._recording.replay(inputs, labels_RN)
+            return
+        _advance(self.learner, self.sums, inputs, labels_RN)
+        if kind.like(self._last):
+            self._recording = None  # its memory first
+            self._record(kind, inputs, labels_RN)
+        self._last = kind
+
+    def _record(self, kind: _Kind, inputs: Tensor, labels_RN: Tensor) -> None:
+        assert self._graphs is not None
+        try:
+            if not self._tried and not _replays(self.learner, inputs, labels_RN, self._graphs):
+                raise RuntimeError("a replayed step does not do what the step does")
+            self._tried = True
+            self._recording = _Recording(kind, self.learner, self.sums, inputs, labels_RN, self._graphs())
+        except RuntimeError as error:  # of PyTorch, too: what a graph cannot hold, or too little memory
+            _LOG.info("steps are not replayed as a graph: %s", str(error).splitlines()[0])
+            self._graphs = None
+
+
+class _Kind:
+    """What must be equal for a recording to serve: shapes, memory order, and the very list of learning rates.
+
+    Equal rates in another list are other numbers on the device.
+    """
+
+    def __init__(self, learner: Learner, inputs: Tensor, labels_RN: Tensor) -> None:
+        self._shapes = (inputs.shape, inputs.stride(), labels_RN.shape)
+        self._rates = learner.descent.rates
+
+    def like(self, other: _Kind | None) -> bool:
+        """Whether one recording serves both."""
+        return other is not None and self._shapes == other._shapes and self._rates is other._rates
+
+
+class _Recording:
+    """A step of a learner as a graph, and the batch it reads."""
+
+    def __init__(
+        self, kind: _Kind, learner: Learner, sums: Sums, inputs: Tensor, labels_RN: Tensor, graph: Graph
+    ) -> None:
+        self.kind = kind
+        self._descent, self._graph = learner.descent, graph
+        self._inputs, self._labels = inputs.clone(), labels_RN.clone()
+        if self._descent.clock is None:
+            self._descent.ticking(inputs.device)
+        with _uncounted(learner):
+            graph.record(lambda: _advance(learner, sums, self._inputs, self._labels))
+
+    def replay(self, inputs: Tensor, labels_RN: Tensor) -> None:
+        """One step from this batch."""
+        self._inputs.copy_(inputs)
+        self._labels.copy_(labels_RN)
+        self._graph.replay()
+        self._descent.step += 1
+
+
+@contextmanager
+def _uncounted(learner: Learner) -> Iterator[None]:
+    """What is only recorded is no step yet."""
+    before = learner.descent.step
+    try:
+        yield
+    finally:
+        learner.descent.step = before
+
+
+def _advance(learner: Learner, sums: Sums, inputs: Tensor, labels_RN: Tensor) -> None:
+    sums.add_(learner.score(learner.step(inputs, labels_RN), labels_RN), labels_RN.shape[1])
+
+
+def _replays(learner: Learner, inputs: Tensor, labels_RN: Tensor, graphs: Callable[[], Graph]) -> bool:
+    """Whether replayed steps of a copy of a few replicas change it as its steps change another."""
+    inputs, labels_RN = inputs[:_TRIED], labels_RN[:_TRIED]
+    learners = [learner.first(min(_TRIED, learner.replicas)) for _ in range(2)]
+    sums = [Sums.zeros(copy.replicas, inputs.device) for copy in learners]
+    before = [tensor.to(torch.float64, copy=True) for tensor in _state(learners[0], sums[0])]
+    for copy, total in zip(learners, sums, strict=True):
+        _advance(copy, total, inputs, labels_RN)  # makes what is made once
+    recording = _Recording(_Kind(learners[1], inputs, labels_RN), learners[1], sums[1], inputs, labels_RN, graphs())
+    for shift in range(1, _TRIALS + 1):
+        batch = inputs.roll(shift, 1) / (1 + shift), labels_RN.roll(-shift, 1)
+        _advance(learners[0], sums[0], *batch)
+        recording.replay(*batch)
+    return all(
+        (a.double() - b.double()).norm() <= _TOLERANCE * (a.double() - start).norm()
+        for a, b, start in zip(*(_state(*of) for of in zip(learners, sums, strict=True)), before, strict=True)
+    )
+
+
+def _state(learner: Learner, sums: Sums) -> list[Tensor]:
+    """Everything that a step changes."""
+    slots = [slot for slots in learner.descent.slots for slot in slots]
+    learned = learner.feedback if learner.method.transport.learns_feedback else ()
+    return [*learner.parameters.tensors(), *learned, *slots, sums.loss, sums.correct]

@@ -1,0 +1,329 @@
+"""Replayed steps are the steps, whatever the rule, the optimizer, the net and the run; or nothing is replayed.
+
+The graphs are tapes (`tests.tapes`), and the CPU is forced to take the calls of devices where replicas do not take
+turns: what CUDA does with a graph needs a GPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mdfa_core import METHODS, OPTIMIZERS, Every, Experiment, Learner, Run, convolutions, kernels, replay
+from mdfa_core.errors import InvalidValue
+from mdfa_core.events import to_json
+from mdfa_core.learner import Sums
+from mdfa_core.methods import Method
+from mdfa_core.networks import Parameters
+from mdfa_core.replay import Steps
+from mdfa_core.transports import Direct, Moment
+from tests.references import PAIRS, batch_of, learner_of, network_of, one_thread, relative  # noqa: F401 - a fixture
+from tests.tapes import Tape
+
+RATES, PENALTIES = (0.05, 0.02, 0.01), (0.0, 0.01, 0.1)
+EXAMPLES = 10
+
+
+@pytest.fixture(autouse=True)
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "in_turn", lambda device: False)
+    monkeypatch.setattr(convolutions, "_fastest_way", lambda *of: "grouped")
+    monkeypatch.setattr(replay, "graphs_of", lambda device: Tape)
+    monkeypatch.setattr(Tape, "made", [], raising=False)
+
+
+def stack_of(method: str | Method, optimizer: str = "sgd", net: str = "fc:8,6", **options: Any) -> Learner:
+    options = {"rates": RATES, "l2": PENALTIES} | options
+    return learner_of(network_of(net, image=(2, 6, 6)), method, optimizer=optimizer, **options)
+
+
+def steps_of(learner: Learner, *, replayed: bool = True) -> Steps:
+    device = learner.parameters.weights[0].device
+    return Steps(learner, Sums.zeros(learner.replicas, device), replayed=replayed)
+
+
+def state(steps: Steps) -> list[Tensor]:
+    """All that steps change, the count included."""
+    learner = steps.learner
+    slots = [slot for slots in learner.descent.slots for slot in slots]
+    sums = [steps.sums.loss, steps.sums.correct, torch.tensor(float(learner.descent.step))]
+    return [tensor.clone() for tensor in (*learner.parameters.tensors(), *learner.feedback, *slots, *sums)]
+
+
+def assert_replayed_steps_are_the_steps(replayed: Learner, usual: Learner, *, shared: bool = False) -> Steps:
+    """Nine batches, one of which is smaller, with a step that is not the replayer's and new rates on the way."""
+    ours, theirs = steps_of(replayed), steps_of(usual, replayed=False)
+    for number in range(9):
+        inputs, labels = batch_of(
+            usual.network, 7 if number == 4 else EXAMPLES, replicas=1 if shared else usual.replicas, seed=number
+        )
+        for steps in (ours, theirs):
+            learner = steps.learner
+            if number == 6:
+                learner.descent.rates = [rate / 2 for rate in learner.descent.rates]
+            if number == 3:  # as a step with a probe
+                batch = learner.observe(inputs, labels)
+                learner.learn(batch)
+                steps.sums.add_(learner.score(batch, labels), EXAMPLES)
+            else:
+                steps.take(inputs, labels)
+        for found, exact in zip(state(ours), state(theirs), strict=True):
+            assert relative(found, exact) < 1e-12, number
+    return ours
+
+
+@pytest.mark.parametrize("net", ["fc:8,6", "conv:3/3/1,4/2/2+fc:5"])
+@pytest.mark.parametrize(("method", "optimizer"), PAIRS)
+def test_replayed_steps_are_the_steps(method: str, optimizer: str, net: str) -> None:
+    ours = assert_replayed_steps_are_the_steps(*(stack_of(method, optimizer, net) for _ in range(2)))
+
+    assert ours.replaying is not METHODS[method].transport.draws
+    assert ours.replaying is bool(Tape.made)  # where the rule says that it draws there is nothing to try
+    if ours.replaying:  # a trial, a recording, and another after the rates changed
+        assert [tape.replays for tape in Tape.made] == [3, 2, 1]
+
+
+@pytest.mark.parametrize("rates", [(0.05,), (0.05, 0.05)], ids=["one-net", "equal-rates"])
+@pytest.mark.parametrize("penalty", [0.0, 0.01])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_one_net_and_equal_rates(optimizer: str, penalty: float, rates: tuple[float, ...]) -> None:
+    stacks = (stack_of("mdfa", optimizer, rates=rates, l2=[penalty] * len(rates)) for _ in range(2))
+    assert assert_replayed_steps_are_the_steps(*stacks).replaying
+
+
+def test_one_batch_for_all_replicas() -> None:
+    assert assert_replayed_steps_are_the_steps(*(stack_of("mdfa") for _ in range(2)), shared=True).replaying
+
+
+def test_recording_is_no_step() -> None:
+    steps = steps_of(stack_of("mdfa", "adam"))
+    for number in range(2):
+        steps.take(*batch_of(steps.learner.network, EXAMPLES, replicas=3, seed=number))
+
+    assert steps.replaying
+    assert steps.learner.descent.step == 2
+    assert steps.learner.descent.clock is not None
+    assert steps.learner.descent.clock.item() == 2
+
+
+def test_batches_that_change_their_shape_every_time_are_never_recorded() -> None:
+    steps = steps_of(stack_of("mdfa"))
+    for number in range(6):
+        steps.take(*batch_of(steps.learner.network, EXAMPLES - number % 2, replicas=3))
+
+    assert not steps.replaying
+    assert not Tape.made
+
+
+# --------------------------------------------------------------------------------------------- what cannot be replayed
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_rules_that_draw_at_every_step_say_so(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(
+        Moment, "drawn", lambda self, draw, purpose, number, like: drawn.append(purpose) or torch.zeros_like(like)
+    )
+    learner = stack_of(method)
+    learner.step(*batch_of(learner.network, EXAMPLES, replicas=3))
+
+    assert METHODS[method].transport.draws is bool(drawn)
+
+
+class Fading(Direct):
+    """A transport whose numbers depend on the step, and that does not say so."""
+
+    def sent(self, error: Tensor, moment: Moment) -> Tensor:
+        return error / (1 + moment.step)
+
+
+class Reading(Direct):
+    """A transport that reads a number from the device."""
+
+    def sent(self, error: Tensor, moment: Moment) -> Tensor:
+        return error / (1 + abs(float(error.sum())))
+
+
+class Giving(Direct):
+    """A transport that makes a tensor of Python's numbers."""
+
+    def sent(self, error: Tensor, moment: Moment) -> Tensor:
+        return error * error.new_tensor([0.5])
+
+
+@pytest.mark.parametrize(
+    ("transport", "reason"),
+    [
+        (Fading(), "a replayed step does not do what the step does"),
+        (Reading(), "operation not permitted when stream is capturing: aten::_local_scalar_dense"),
+        (Giving(), "operation not permitted when stream is capturing: aten::lift_fresh"),
+    ],
+    ids=["fading", "reading", "giving"],
+)
+def test_what_a_graph_cannot_hold_is_not_replayed(
+    transport: Direct, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="mdfa_core")
+    method = dataclasses.replace(METHODS["dfa"], transport=transport)
+    ours = assert_replayed_steps_are_the_steps(*(stack_of(method, "adam") for _ in range(2)))
+
+    assert not ours.replaying
+    assert caplog.messages == [f"steps are not replayed as a graph: {reason}"]
+
+
+class Short(Tape):
+    """A device that has too little memory for the second graph, which is no trial's."""
+
+    def record(self, work: Any) -> None:
+        super().record(work)
+        if len(self.made) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_too_little_memory_for_a_graph(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="mdfa_core")
+    monkeypatch.setattr(replay, "graphs_of", lambda device: Short)
+
+    assert not assert_replayed_steps_are_the_steps(*(stack_of("mdfa", "adam") for _ in range(2))).replaying
+    assert caplog.messages == ["steps are not replayed as a graph: CUDA out of memory"]
+
+
+class Broken(Tape):
+    """Leaves one kind of call out."""
+
+    left_out = ""
+
+    def record(self, work: Any) -> None:
+        super().record(work)
+        count = len(self.calls)
+        self.calls = [call for call in self.calls if call[0].name() != self.left_out]
+        assert len(self.calls) < count
+
+
+@pytest.mark.parametrize("left_out", ["aten::baddbmm.out", "aten::add_.Tensor", "aten::clamp_"])
+def test_a_graph_that_does_something_else_is_not_used(left_out: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "graphs_of", lambda device: Broken)
+    monkeypatch.setattr(Broken, "left_out", left_out)
+
+    assert not assert_replayed_steps_are_the_steps(*(stack_of("mdfa") for _ in range(2))).replaying
+
+
+@pytest.mark.parametrize("word", ["on", "1", "AUTO"])
+def test_another_word_in_the_variable_is_refused(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setenv("MDFA_GRAPH", word)
+    with pytest.raises(InvalidValue, match=f"^MDFA_GRAPH is '{word}': choose one of auto, off$"):
+        Run(Experiment(epochs=1), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("word", "device", "graphs"),
+    [
+        ("auto", "cuda:1", True),
+        ("", "cuda", True),
+        ("off", "cuda", False),
+        ("auto", "cpu", False),
+        ("auto", "mps", False),
+    ],
+)
+def test_graphs_are_for_cuda_unless_switched_off(
+    word: str, device: str, graphs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setenv("MDFA_GRAPH", word)
+    assert (replay.graphs_of(torch.device(device)) is not None) is graphs
+
+
+# ---------------------------------------------------------------------------------------------------------------- runs
+
+
+def lines(run: Run, change: Any, **options: Any) -> Iterator[str]:
+    for count in range(4):
+        for event in run.events(progress=Every(steps=3), probe=Every(steps=5), steps=17, **options):
+            yield to_json(event)
+        if count < 3:
+            change(run, count)
+
+
+def nothing(run: Run, count: int) -> None:
+    pass
+
+
+def change(run: Run, count: int) -> None:
+    if count == 0:
+        run.set_learning_rate(0.02)
+    elif count == 1:
+        run.set_method("dfa")
+    else:
+        run.set_parameters(
+            [weight[0] * 0.5 for weight in run.learner.parameters.weights],
+            [bias[0] for bias in run.learner.parameters.biases],
+        )
+
+
+@pytest.mark.parametrize("changed", [nothing, change])
+@pytest.mark.parametrize("drop_last", [True, False])
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])
+def test_a_run_says_the_same(optimizer: str, drop_last: bool, changed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = Experiment(network="fc:8,6", epochs=12, optimizer=optimizer, drop_last=drop_last)
+    experiments = [base.replace(seed=seed, task_seed=0) for seed in range(2)]
+    replayed = list(lines(Run(experiments, device="cpu"), changed))
+    assert sum(tape.replays for tape in Tape.made) > 20
+    monkeypatch.setattr(replay, "graphs_of", lambda device: None)
+
+    assert replayed == list(lines(Run(experiments, device="cpu"), changed))
+
+
+def test_a_run_goes_on_from_a_checkpoint(tmp_path: Any) -> None:
+    experiments = [Experiment(network="fc:8,6", epochs=9, seed=seed, optimizer="rmsprop") for seed in range(2)]
+    whole = [to_json(event) for event in Run(experiments, device="cpu").events()]
+    first = Run(experiments, device="cpu")
+    said = [to_json(event) for event in first.events(steps=10)]
+    first.save(tmp_path / "run.pt")
+    said += [to_json(event) for event in Run.load(tmp_path / "run.pt", device="cpu").events()]
+
+    assert said == whole
+
+
+# --------------------------------------------------------------------------------------------------------------- a GPU
+
+
+def on_device(stack: Learner, device: torch.device) -> Learner:
+    def moved(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(tensor.to(device) for tensor in tensors)
+
+    return Learner(
+        stack.network,
+        stack.method,
+        stack.descent.optimizer,
+        Parameters(moved(stack.parameters.weights), moved(stack.parameters.biases)),
+        moved(stack.feedback),
+        learning_rates=RATES,
+        l2=PENALTIES,
+    )
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("net", ["fc:8,6", "conv:3/3/1,4/2/2+fc:5"])
+@pytest.mark.parametrize(("method", "optimizer"), PAIRS)
+def test_replayed_steps_are_the_steps_on_a_gpu(
+    method: str, optimizer: str, net: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    device = torch.device("cuda")
+    stacks = [on_device(stack_of(method, optimizer, net), device) for _ in range(2)]
+    ours, theirs = steps_of(stacks[0]), steps_of(stacks[1], replayed=False)
+    for number in range(8):
+        inputs, labels = (t.to(device) for t in batch_of(stacks[0].network, EXAMPLES, replicas=3, seed=number))
+        for steps in (ours, theirs):
+            steps.take(inputs, labels)
+
+    assert ours.replaying is not METHODS[method].transport.draws
+    for found, exact in zip(stacks[0].parameters.tensors(), stacks[1].parameters.tensors(), strict=True):
+        assert relative(found, exact) < 1e-6
