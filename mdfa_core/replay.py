@@ -10,8 +10,10 @@ MDFA_GRAPH=off never records; auto, which is what is meant where nothing is said
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -49,19 +51,37 @@ class Graph(ABC):
 
 
 class CudaGraph(Graph):
-    """By `torch.cuda.CUDAGraph`."""
+    """By `torch.cuda.CUDAGraph`.
+
+    Not by `torch.cuda.graph`: its stream belongs to the first device that was used, and remains the thread's where
+    recording fails.
+    """
+
+    _one_at_a_time = threading.Lock()  # in a process
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._graph = torch.cuda.CUDAGraph()
 
     def record(self, work: Callable[[], None]) -> None:
-        # Other threads may work on the device meanwhile: in the app every visitor has one.
-        with torch.cuda.device(self._device), torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-            work()
+        with self._one_at_a_time, torch.cuda.device(self._device), torch.cuda.stream(_side_stream(self._device)):
+            torch.cuda.synchronize()
+            torch.cuda.empty_cache()  # a graph's memory is its own
+            # Other threads may use the device meanwhile: in the app every visitor has one.
+            self._graph.capture_begin(capture_error_mode="thread_local")
+            try:
+                work()
+            finally:
+                self._graph.capture_end()
 
     def replay(self) -> None:
         self._graph.replay()
+
+
+@functools.cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all recordings: PyTorch keeps a workspace for every stream that has multiplied matrices."""
+    return torch.cuda.Stream(device)
 
 
 def graphs_of(device: torch.device) -> Callable[[], Graph] | None:
