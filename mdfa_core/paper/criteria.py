@@ -296,8 +296,10 @@ def _measured(cell: Cell, holds: Callable[[float], bool]) -> Check:
         values = evidence.agreement.get(cell)
         if not values:
             return _waiting("no run measured sign agreement", cell)
-        numbers = f"lowest agreement {min(values):.4f} of {_count(values, 'measurement')}"
-        return _finding(holds(min(values)), f"{place(cell)}: {title(cell)} {numbers}", evidence, cell)
+        lowest = min(values)
+        said = "1" if lowest == 1 else f"{min(lowest, 0.9999):.4f}"  # no other share reads like all
+        numbers = f"lowest agreement {said} of {_count(values, 'measurement')}"
+        return _finding(holds(lowest), f"{place(cell)}: {title(cell)} {numbers}", evidence, cell)
 
     return check
 

@@ -205,6 +205,12 @@ def test_signs() -> None:
         assert outcome(check, Evidence()) is OPEN
 
 
+@pytest.mark.parametrize(("lowest", "said"), [(1.0, "1"), (0.99999, "0.9999"), (0.59684, "0.5968"), (0.0, "0.0000")])
+def test_nearly_all_signs_do_not_read_like_all(lowest: float, said: str) -> None:
+    finding = criteria.signs_agree(MDFA)(Evidence(agreement={MDFA: (1.0, lowest)}))
+    assert finding.numbers.endswith(f"lowest agreement {said} of 2 measurements")
+
+
 def curved(cell: Cell, train: Sequence[float], validation: Sequence[float | None]) -> Evidence:
     curve = Curve(train=tuple(train), validation=tuple(validation))
     return Evidence(curves={cell: dict.fromkeys(range(5), curve)})
