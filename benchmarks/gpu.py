@@ -204,12 +204,11 @@ def time_convolutions(case: Case, replicas: int, size: Size, device: torch.devic
 
 
 def predicted_bytes(case: Case, replicas: int) -> int:
-    """Memory of a stack: weights, what the optimizer remembers, one update, batch and activations."""
+    """Memory of a stack: weights, what the optimizer remembers, one update, and, once more in a graph, a batch."""
     network = case.net()
     slots = len(OPTIMIZERS[case.optimizer].slots)
-    numbers = network.parameter_count * (2 + slots) + BATCH * (
-        2 * math.prod(case.image) + 4 * sum(layer.units for layer in network.layers)
-    )
+    batches = 2 * BATCH * (2 * math.prod(case.image) + 4 * sum(layer.units for layer in network.layers))
+    numbers = network.parameter_count * (2 + slots) + batches
     return 4 * numbers * replicas
 
 

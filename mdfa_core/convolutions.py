@@ -77,7 +77,7 @@ def _fastest_way(
 def _wait(device: torch.device) -> None:
     """Until the device has done what it was told."""
     if device.type != "cpu":
-        torch.accelerator.synchronize(device)
+        torch.accelerator.current_stream(device).synchronize()  # not of other threads, who may be recording a graph
 
 
 def _convolve_grouped(x: Tensor, w: Tensor, stride: int) -> Tensor:

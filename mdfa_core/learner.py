@@ -264,7 +264,7 @@ class Learner:
             batch = kernels.replica(inputs, 0), labels_RN[:1]
 
             def trial(_: int) -> list[Tensor]:
-                return self.first(1)._outcome(*batch)
+                return self.copy([0])._outcome(*batch)
 
             (alone,) = side_by_side.each(trial, 1)
             self._side_by_side[kind] = all(map(torch.equal, alone, trial(0)))
@@ -289,29 +289,27 @@ class Learner:
         """Whether a step in common calls gives every replica the bits of its own step: tried on copies."""
         results = []
         for together in (True, False):
-            trial = self.first(self.replicas)
+            trial = self.copy(range(self.replicas))
             trial._together[kind] = together
             results.append(trial._outcome(inputs, labels_RN))
         return all(map(torch.equal, *results))
 
-    def first(self, replicas: int) -> Learner:
-        """A copy of the first so many replicas; it remembers nothing of earlier steps."""
-        first = slice(replicas)
-        parameters = Parameters(
-            tuple(weight[first] for weight in self.parameters.weights),
-            tuple(bias[first] for bias in self.parameters.biases),
-        )
-        learns = self.method.transport.learns_feedback
+    def copy(self, replicas: Sequence[int]) -> Learner:
+        """A learner of copies of some replicas; it remembers nothing of earlier steps."""
+
+        def chosen(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+            return tuple(kernels.stack([tensor[r] for r in replicas]) for tensor in tensors)
+
         return Learner(
             self.network,
             self.method,
             self.descent.optimizer,
-            parameters.clone(),
-            [kernels.stack(list(b[first])) if learns else b[first] for b in self.feedback],
-            learning_rates=self.descent.rates[first],
-            l2=self.descent.l2[first],
+            Parameters(chosen(self.parameters.weights), chosen(self.parameters.biases)),
+            chosen(self.feedback),
+            learning_rates=[self.descent.rates[r] for r in replicas],
+            l2=[self.descent.l2[r] for r in replicas],
             floor=self.floor,
-            seeds=self.seeds[first],
+            seeds=[self.seeds[r] for r in replicas],
         )
 
     def _outcome(self, inputs: Tensor, labels_RN: Tensor) -> list[Tensor]:

@@ -9,7 +9,7 @@ import copy
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,6 +17,29 @@ from torch import Tensor
 from mdfa_core import kernels
 from mdfa_core.networks import DenseLayer, Layer
 from mdfa_core.registry import Table
+
+
+class Clock:
+    """The number of a step, counted on the device: kernels that are replayed have one number of Python's for good.
+
+    Attributes:
+        steps: that number, from 1, [].
+    """
+
+    def __init__(self, steps: int, device: torch.device) -> None:
+        self.steps = torch.full((), steps, dtype=kernels.summing_dtype(device), device=device)
+        self._made: dict[Optimizer, Tensor] = {}
+
+    def tick(self) -> None:
+        """Count one more."""
+        self.steps.add_(1)
+        self._made.clear()
+
+    def once(self, rule: Optimizer, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """What a rule makes of the number, made once a step."""
+        if rule not in self._made:
+            self._made[rule] = make(self.steps)
+        return self._made[rule]
 
 
 class Optimizer(ABC):
@@ -38,13 +61,13 @@ class Optimizer(ABC):
 
     @abstractmethod
     def update_(
-        self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int | Tensor
+        self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int | Clock
     ) -> None:
         """Change `parameter` and its `slots` in place by g of the same shape; `step` counts from 1.
 
         `rate` is a number on a CPU. Elsewhere it is a tensor [R, 1, …] where replicas have rates of their own, so that
-        one call serves all of them. `step` is a tensor [] in a step that is replayed (see `mdfa_core.replay`): the same
-        calls must serve every step.
+        one call serves all of them. `step` is a number, but a `Clock` in a step that is replayed (see
+        `mdfa_core.replay`): a rule that does arithmetic with that as if it were a number is not replayed.
         """
 
 
@@ -55,7 +78,7 @@ class SGD(Optimizer):
     linear = True
 
     def update_(
-        self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int | Tensor
+        self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int | Clock
     ) -> None:
         if isinstance(rate, Tensor):
             parameter.addcmul_(g, rate, value=-1)
@@ -78,7 +101,7 @@ class RMSprop(Optimizer):
     epsilon = 1e-10
 
     def update_(
-        self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int | Tensor
+        self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int | Clock
     ) -> None:
         (square,) = slots
         square.mul_(self.decay).addcmul_(g, g, value=1 - self.decay)
@@ -100,12 +123,12 @@ class Adam(Optimizer):
     epsilon = 1e-8
 
     def update_(
-        self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int | Tensor
+        self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int | Clock
     ) -> None:
         mean, square = slots
         tensors = (parameter, g, mean, square)
-        if isinstance(step, Tensor):
-            corrected: float | Tensor = rate * (torch.sqrt(1 - self.beta2**step) / (1 - self.beta1**step))
+        if isinstance(step, Clock):
+            corrected: float | Tensor = rate * step.once(self, self._correction)
         else:
             root = math.sqrt(1 - self.beta2**step)
             fits = all(t.is_contiguous() and t.is_cpu and t.dtype is torch.float32 for t in tensors)
@@ -116,6 +139,9 @@ class Adam(Optimizer):
         mean.mul_(self.beta1).add_(g, alpha=1 - self.beta1)
         square.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
         _descend_(parameter, mean, square.sqrt().add_(self.epsilon), corrected)
+
+    def _correction(self, steps: Tensor) -> Tensor:
+        return torch.sqrt(1 - self.beta2**steps) / (1 - self.beta1**steps)
 
 
 def _descend_(parameter: Tensor, numerator: Tensor, denominator: Tensor, rate: float | Tensor) -> None:
@@ -177,7 +203,7 @@ class SignSGD(Optimizer):
     room = 1
 
     def update_(
-        self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int | Tensor
+        self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int | Clock
     ) -> None:
         if isinstance(rate, Tensor):
             parameter.addcmul_(g.sign(), rate, value=-1)
@@ -206,7 +232,7 @@ class Rprop(Optimizer):
     least, most = 1e-6, 50.0
 
     def update_(
-        self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int | Tensor
+        self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int | Clock
     ) -> None:
         last, size = slots
         same = last.mul_(g).sign_()  # 1, -1 where g turned, 0
@@ -237,7 +263,7 @@ class Descent:
 
     Attributes:
         step: updates made so far.
-        clock: the same on the device, [], once its kernels have to know it (see `ticking`).
+        clock: counts them on the device, where its kernels have to know.
         slots: of everything that learns (W1, b1, W2, b2, …, then feedback) one tensor per slot of the optimizer, each
             shaped like it. A `place` is an index into these.
         l2: λ of every replica: the penalty ½ λ ‖W‖² adds λ W to the g of a weight, λ B to that of feedback that learns,
@@ -249,7 +275,7 @@ class Descent:
     ) -> None:
         self.optimizer = optimizer
         self.step = 0
-        self.clock: Tensor | None = None
+        self.clock: Clock | None = None
         self.slots = [
             tuple(kernels.empty_stack(len(tensor), tensor[0]).fill_(value) for _, value in optimizer.slots)
             for tensor in learned
@@ -264,7 +290,7 @@ class Descent:
 
     @rates.setter
     def rates(self, rates: list[float]) -> None:
-        self._rates = rates
+        self._rates = list(rates)  # another list than before, even if it is given the same: see `replay`
         self._factors = [-rate for rate in rates]
         self._equal = len(set(rates)) == 1
         self._penalised = any(self.l2)
@@ -286,19 +312,15 @@ class Descent:
         """Count one more update."""
         self.step += 1
         if self.clock is not None:
-            self.clock.add_(1)
-
-    def ticking(self, device: torch.device) -> None:
-        """From now on count on the device, too, and let the optimizer's kernels read it there."""
-        self.clock = torch.full((), self.step, dtype=kernels.summing_dtype(device), device=device)
+            self.clock.tick()
 
     @property
-    def _now(self) -> int | Tensor:
+    def _now(self) -> int | Clock:
         return self.step if self.clock is None else self.clock
 
     def goes_on(self, before: Descent, places: int) -> None:
         """Take over from another rule's: its steps, and what it remembers of the first so many places."""
-        self.step = before.step
+        self.step, self.clock = before.step, None
         self.slots[:places] = before.slots[:places]
 
     def replica(self, r: int) -> Descent:

@@ -2,8 +2,8 @@
 
 A step of a small stack is some fifty kernels of a few microseconds, and Python takes longer to launch them than the
 device to run them. A graph has the memory and the numbers that were its kernels' arguments in it for good. So batches
-are copied to where it reads them, what the optimizer has to know of the step's number is counted on the device, and
-other learning rates mean another recording.
+are copied to where it reads them, the number of the step is counted on the device (`Clock`), and other learning rates
+mean another recording.
 
 MDFA_GRAPH=off never records; auto, which is what is meant where nothing is said, does on CUDA devices.
 """
@@ -16,22 +16,22 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 from torch import Tensor
 
 from mdfa_core.errors import InvalidValue
 from mdfa_core.learner import Learner, Sums
+from mdfa_core.optimizers import Clock
 
 _LOG = logging.getLogger(__name__)
 
 GRAPH_VARIABLE = "MDFA_GRAPH"
 GRAPHS = ("auto", "off")
 
-_TRIED = 2  # replicas of a trial: the fewest that take the calls of a stack
 _TRIALS = 3  # batches it replays
-_TOLERANCE = 1e-2  # how far the changes made may differ: sums in another order do, and signs of what is nearly 0
+_TOLERANCE = 1e-2  # how far the changes made may differ: by sums in another order, by signs of what is nearly 0
 
 
 class Graph(ABC):
@@ -42,7 +42,7 @@ class Graph(ABC):
         """Note every kernel that `work` asks for, and run none.
 
         Raises:
-            RuntimeError: `work` does what a graph cannot hold, such as waiting for the device.
+            RuntimeError: `work` does what a graph cannot hold, such as waiting for the device; and what `work` raises.
         """
 
     @abstractmethod
@@ -67,12 +67,14 @@ class CudaGraph(Graph):
         with self._one_at_a_time, torch.cuda.device(self._device), torch.cuda.stream(_side_stream(self._device)):
             torch.cuda.synchronize()
             torch.cuda.empty_cache()  # a graph's memory is its own
-            # Other threads may use the device meanwhile: in the app every visitor has one.
-            self._graph.capture_begin(capture_error_mode="thread_local")
+            self._graph.capture_begin(capture_error_mode="thread_local")  # other threads may use the device meanwhile
             try:
                 work()
-            finally:
-                self._graph.capture_end()
+            except BaseException:
+                with suppress(RuntimeError):  # which says only that something went wrong before
+                    self._graph.capture_end()
+                raise
+            self._graph.capture_end()
 
     def replay(self) -> None:
         self._graph.replay()
@@ -100,9 +102,9 @@ class Steps:
     """A learner's steps, with their scores added up, the quickest way its device has.
 
     Where there are graphs, a step is recorded when two in a row were alike, and replayed from then on; batches of other
-    shapes, and the first ones after a change of learning rates, are worked out as ever. Before that a trial shows on
-    copies of a few replicas whether replaying does what the steps do. Where it does not, or where the rule draws
-    numbers at every step, nothing is recorded.
+    shapes, and the first ones after a change of learning rates, are worked out as ever. Before a recording, a trial on
+    copies of a few replicas shows whether replaying does what the steps do. Where it does not, where something goes
+    wrong or where the rule draws numbers at every step, nothing is recorded.
 
     Args:
         learner: whose steps they are.
@@ -114,7 +116,6 @@ class Steps:
         self.learner, self.sums = learner, sums
         graphs = graphs_of(learner.parameters.weights[0].device)
         self._graphs = graphs if replayed and not learner.method.transport.draws else None
-        self._tried = False
         self._last: _Kind | None = None
         self._recording: _Recording | None = None
 
@@ -129,31 +130,31 @@ class Steps:
             _advance(self.learner, self.sums, inputs, labels_RN)
             return
         kind = _Kind(self.learner, inputs, labels_RN)
+        last, self._last = self._last, kind
         if self._recording is not None and kind.like(self._recording.kind):
             self._recording.replay(inputs, labels_RN)
             return
         _advance(self.learner, self.sums, inputs, labels_RN)
-        if kind.like(self._last):
+        if kind.like(last):
             self._recording = None  # its memory first
             self._record(kind, inputs, labels_RN)
-        self._last = kind
 
     def _record(self, kind: _Kind, inputs: Tensor, labels_RN: Tensor) -> None:
         assert self._graphs is not None
         try:
-            if not self._tried and not _replays(self.learner, inputs, labels_RN, self._graphs):
+            if not _replays(self.learner, inputs, labels_RN, self._graphs):
                 raise RuntimeError("a replayed step does not do what the step does")
-            self._tried = True
             self._recording = _Recording(kind, self.learner, self.sums, inputs, labels_RN, self._graphs())
-        except RuntimeError as error:  # of PyTorch, too: what a graph cannot hold, or too little memory
-            _LOG.info("steps are not replayed as a graph: %s", str(error).splitlines()[0])
-            self._graphs = None
+        except Exception as error:  # whatever a device, its memory or a user's rule has against it: steps go on
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            _LOG.info("steps are not replayed as a graph: %s", reason)
+            self._graphs, self.learner.descent.clock = None, None
 
 
 class _Kind:
     """What must be equal for a recording to serve: shapes, memory order, and the very list of learning rates.
 
-    Equal rates in another list are other numbers on the device.
+    Equal rates in another list are other memory on the device.
     """
 
     def __init__(self, learner: Learner, inputs: Tensor, labels_RN: Tensor) -> None:
@@ -175,7 +176,7 @@ class _Recording:
         self._descent, self._graph = learner.descent, graph
         self._inputs, self._labels = inputs.clone(), labels_RN.clone()
         if self._descent.clock is None:
-            self._descent.ticking(inputs.device)
+            self._descent.clock = Clock(self._descent.step, inputs.device)
         with _uncounted(learner):
             graph.record(lambda: _advance(learner, sums, self._inputs, self._labels))
 
@@ -203,8 +204,9 @@ def _advance(learner: Learner, sums: Sums, inputs: Tensor, labels_RN: Tensor) ->
 
 def _replays(learner: Learner, inputs: Tensor, labels_RN: Tensor, graphs: Callable[[], Graph]) -> bool:
     """Whether replayed steps of a copy of a few replicas change it as its steps change another."""
-    inputs, labels_RN = inputs[:_TRIED], labels_RN[:_TRIED]
-    learners = [learner.first(min(_TRIED, learner.replicas)) for _ in range(2)]
+    chosen = _different(learner)
+    inputs, labels_RN = (t[chosen] if len(t) > 1 else t for t in (inputs, labels_RN))
+    learners = [learner.copy(chosen) for _ in range(2)]
     sums = [Sums.zeros(copy.replicas, inputs.device) for copy in learners]
     before = [tensor.to(torch.float64, copy=True) for tensor in _state(learners[0], sums[0])]
     for copy, total in zip(learners, sums, strict=True):
@@ -215,9 +217,24 @@ def _replays(learner: Learner, inputs: Tensor, labels_RN: Tensor, graphs: Callab
         _advance(learners[0], sums[0], *batch)
         recording.replay(*batch)
     return all(
-        (a.double() - b.double()).norm() <= _TOLERANCE * (a.double() - start).norm()
-        for a, b, start in zip(*(_state(*of) for of in zip(learners, sums, strict=True)), before, strict=True)
+        _changed_alike(start, a.double(), b.double())
+        for start, a, b in zip(before, *(_state(*of) for of in zip(learners, sums, strict=True)), strict=True)
     )
+
+
+def _different(learner: Learner) -> list[int]:
+    """A few replicas of a stack that take all calls it takes: one has its own rate, one a penalty, if any has."""
+    settings = list(zip(learner.descent.rates, learner.descent.l2, strict=True))
+    chosen = {0, min(1, learner.replicas - 1)}
+    chosen |= {next((r for r, (rate, _) in enumerate(settings) if rate != settings[0][0]), 0)}
+    chosen |= {next((r for r, (_, penalty) in enumerate(settings) if penalty), 0)}
+    return sorted(chosen)
+
+
+def _changed_alike(start: Tensor, a: Tensor, b: Tensor) -> bool:
+    """Whether every replica's part of `start` became nearly the same in two ways; what diverged has no numbers."""
+    change, difference = ((x - y).reshape(len(start), -1).norm(dim=1) for x, y in ((a, start), (a, b)))
+    return bool(((difference <= _TOLERANCE * change) | ~change.isfinite()).all())
 
 
 def _state(learner: Learner, sums: Sums) -> list[Tensor]:

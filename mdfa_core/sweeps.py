@@ -29,11 +29,12 @@ from mdfa_core.data import DATASETS, TaskCache, TaskFacts
 from mdfa_core.errors import DataError, InvalidValue
 from mdfa_core.experiment import Experiment
 from mdfa_core.kernels import precision_named
-from mdfa_core.learner import TOGETHER
+from mdfa_core.learner import TOGETHER, Sums
 from mdfa_core.methods import METHODS
 from mdfa_core.networks import ConvLayer, Network, parse_architecture
 from mdfa_core.optimizers import OPTIMIZERS
 from mdfa_core.records import Record, Recorder
+from mdfa_core.replay import Steps, graphs_of
 from mdfa_core.store import Store
 from mdfa_core.training import EVALUATION_CHUNK, VARYING, Every, Run
 
@@ -302,7 +303,7 @@ def packed(
     most_each = max(1, -(-sum(map(len, groups.values())) // at_least))
     stacks: list[tuple[Experiment, ...]] = []
     for group in groups.values():
-        needed = predicted_memory(group[0])
+        needed = predicted_memory(group[0], device)
         fits = max(1, int(budget * _SHARE) // needed)
         useful = min(len(group), most_each)
         if device == "cpu":
@@ -320,13 +321,14 @@ def packed(
     return stacks
 
 
-def predicted_memory(experiment: Experiment) -> int:
-    """Bytes that one replica of an experiment takes while it trains, its images aside.
+def predicted_memory(experiment: Experiment, device: str = "cpu") -> int:
+    """Bytes that one replica of an experiment takes on a device while it trains, its images aside.
 
     Weights, the best weights so far, the optimizer's slots, the copy they are drawn into and the feedback; of a batch
     every unit's output, ε and δ, or of an evaluation the outputs, whichever is more; with the pre-activations, where
     the activation's derivative needs them, the inputs (as pixels, as numbers and in the layer's memory order) and a
-    copy of the largest of these that is being made; and the largest update that is made whole.
+    copy of the largest of these that is being made; and the largest update that is made whole. Where steps are
+    replayed as a graph, which keeps its memory for itself, what a batch takes comes on top.
     """
     network = _network(experiment)
     itemsize = network.precision.storage.itemsize
@@ -341,7 +343,9 @@ def predicted_memory(experiment: Experiment) -> int:
     batch = experiment.batch_size * ((kept + 2) * units + passing)
     batch += transport.workspace(network, experiment.batch_size) + _largest_update(experiment, network)
     evaluation = EVALUATION_CHUNK * (kept * units + passing)
-    return itemsize * (network.parameter_count * 3 + learned * slots + 2 * feedback + max(batch, evaluation))
+    recorded = 0 if graphs_of(torch.device(device)) is None or transport.draws else batch
+    passing_by = recorded + max(batch, evaluation)
+    return itemsize * (network.parameter_count * 3 + learned * slots + 2 * feedback + passing_by)
 
 
 def _largest_update(experiment: Experiment, network: Network) -> int:
@@ -374,7 +378,7 @@ def refuse_too_large(experiments: Sequence[Experiment], *, device: str = "auto")
         DeviceError: there is no such device.
     """
     where = str(devices.resolve(device))
-    needed, free = predicted_memory(experiments[0]), free_memory(where)
+    needed, free = predicted_memory(experiments[0], where), free_memory(where)
     if needed > free:
         raise InvalidValue(
             f"a run of {experiments[0].network} needs about {spoken(needed)} of memory and {spoken(free)} are free on "
@@ -448,11 +452,13 @@ def _seconds_a_step(job: Job) -> float:
         with threads(job.threads):
             cache = _cache(job.device, job.data_dir)
             run = Run(first.replace(epochs=max(first.epochs, _TIMED)), device=job.device, test=False, tasks=cache)
+            sums = Sums.zeros(1, run.device)
+            steps = Steps(run.learner, sums)
             taken = []
             for number in range(1, _TIMED + 1):
                 began = time.perf_counter()
-                inputs, labels = run.batch(number)
-                run.learner.score(run.learner.step(inputs, labels), labels).loss.tolist()  # waits for the device
+                steps.take(*run.batch(number))
+                sums.loss.tolist()  # waits for the device
                 taken.append(time.perf_counter() - began)
             step = fmean(taken[_TIMED // 2 :])
             # An evaluation is a forward pass, two fifths of a step, over training and validation images.

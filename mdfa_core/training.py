@@ -125,7 +125,7 @@ class Run:
         tasks: a cache of tasks on this device, for many runs of the same tasks; goes before `data_dir`.
 
     Raises:
-        InvalidValue: no experiment, or experiments of unequal shapes; or MDFA_GEMM names no way to products.
+        InvalidValue: no experiment, or experiments of unequal shapes; or MDFA_GEMM or MDFA_GRAPH has no known word.
         GeometryError: the network does not fit the images.
         DataError: the data is missing or broken.
         DeviceError: the device is not there.

@@ -12,8 +12,12 @@ from torch.utils._pytree import tree_leaves
 
 from mdfa_core.replay import Graph
 
-WAITING = ("aten::_local_scalar_dense", "aten::lift_fresh", "aten::is_nonzero")
-"""What makes a device wait: numbers that Python reads, and numbers that come from Python's memory."""
+WAITING = (
+    *("aten::_local_scalar_dense", "aten::is_nonzero", "aten::equal"),  # Python reads a number
+    *("aten::nonzero", "aten::masked_select", "aten::unique_dim", "aten::_unique2"),  # or a shape
+    "aten::lift_fresh",  # numbers come from Python's memory
+)
+"""Calls for which the program waits for a device. What reads memory without a call (`tolist`, `numpy`) is not seen."""
 
 
 class Tape(Graph):

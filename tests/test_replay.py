@@ -6,7 +6,9 @@ turns: what CUDA does with a graph needs a GPU.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -21,6 +23,7 @@ from mdfa_core.events import to_json
 from mdfa_core.learner import Sums
 from mdfa_core.methods import Method
 from mdfa_core.networks import Parameters
+from mdfa_core.optimizers import SGD, Clock
 from mdfa_core.replay import Steps
 from mdfa_core.transports import Direct, Moment
 from tests.references import PAIRS, batch_of, learner_of, network_of, one_thread, relative  # noqa: F401 - a fixture
@@ -38,9 +41,11 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tape, "made", [], raising=False)
 
 
-def stack_of(method: str | Method, optimizer: str = "sgd", net: str = "fc:8,6", **options: Any) -> Learner:
+def stack_of(
+    method: str | Method, optimizer: str = "sgd", net: str = "fc:8,6", activation: str = "tanh", **options: Any
+) -> Learner:
     options = {"rates": RATES, "l2": PENALTIES} | options
-    return learner_of(network_of(net, image=(2, 6, 6)), method, optimizer=optimizer, **options)
+    return learner_of(network_of(net, activation=activation, image=(2, 6, 6)), method, optimizer=optimizer, **options)
 
 
 def steps_of(learner: Learner, *, replayed: bool = True) -> Steps:
@@ -85,8 +90,8 @@ def test_replayed_steps_are_the_steps(method: str, optimizer: str, net: str) -> 
 
     assert ours.replaying is not METHODS[method].transport.draws
     assert ours.replaying is bool(Tape.made)  # where the rule says that it draws there is nothing to try
-    if ours.replaying:  # a trial, a recording, and another after the rates changed
-        assert [tape.replays for tape in Tape.made] == [3, 2, 1]
+    if ours.replaying:  # a trial and a recording, and once more after the rates changed
+        assert [tape.replays for tape in Tape.made] == [3, 2, 3, 1]
 
 
 @pytest.mark.parametrize("rates", [(0.05,), (0.05, 0.05)], ids=["one-net", "equal-rates"])
@@ -109,7 +114,7 @@ def test_recording_is_no_step() -> None:
     assert steps.replaying
     assert steps.learner.descent.step == 2
     assert steps.learner.descent.clock is not None
-    assert steps.learner.descent.clock.item() == 2
+    assert steps.learner.descent.clock.steps.item() == 2
 
 
 def test_batches_that_change_their_shape_every_time_are_never_recorded() -> None:
@@ -119,6 +124,68 @@ def test_batches_that_change_their_shape_every_time_are_never_recorded() -> None
 
     assert not steps.replaying
     assert not Tape.made
+
+
+def test_incomplete_last_batches_leave_the_recording_alone() -> None:
+    steps = steps_of(stack_of("mdfa"))
+    for number in range(20):
+        steps.take(*batch_of(steps.learner.network, 7 if number % 5 == 4 else EXAMPLES, replicas=3, seed=number))
+
+    assert [tape.replays for tape in Tape.made] == [3, 14]  # all but the first two and the last of every five
+
+
+def test_the_same_rates_given_again_are_other_memory() -> None:
+    steps = steps_of(stack_of("mdfa"))
+    batch = batch_of(steps.learner.network, EXAMPLES, replicas=3)
+    for _ in range(3):
+        steps.take(*batch)
+    steps.learner.descent.rates = steps.learner.descent.rates
+    steps.take(*batch)
+
+    assert [tape.replays for tape in Tape.made] == [3, 1]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("rates", "penalties"),
+    [
+        ((0.05, 0.05, 0.01), (0.0, 0.0, 0.0)),
+        ((0.05, 0.05, 0.05), (0.0, 0.0, 0.1)),
+        ((0.05, 0.05, 0.05, 0.01), (0.0, 0.0, 0.1, 0.0)),
+        ((0.05, 0.05, 0.05), (0.0, 0.0, 0.0)),
+    ],
+)
+def test_a_trial_takes_the_calls_of_the_stack(
+    rates: tuple[float, ...], penalties: tuple[float, ...], optimizer: str
+) -> None:
+    steps = steps_of(stack_of("mdfa", optimizer, rates=rates, l2=penalties))
+    for number in range(2):
+        steps.take(*batch_of(steps.learner.network, EXAMPLES, replicas=len(rates), seed=number))
+
+    trial, real = ({call[0].name() for call in tape.calls} for tape in Tape.made)
+    assert trial == real
+
+
+def test_a_replica_that_diverges_does_not_stop_the_others() -> None:
+    options: dict[str, Any] = {"activation": "relu", "rates": (1e300, 0.02, 0.01), "l2": (0.0,) * 3}
+    ours, theirs = (steps_of(stack_of("bp", **options), replayed=replayed) for replayed in (True, False))
+    for number in range(6):
+        for steps in (ours, theirs):
+            steps.take(*batch_of(steps.learner.network, EXAMPLES, replicas=3, seed=number))
+
+    assert ours.replaying
+    assert not all(tensor[0].isfinite().all() for tensor in theirs.learner.parameters.tensors())
+    for found, exact in zip(ours.learner.parameters.tensors(), theirs.learner.parameters.tensors(), strict=True):
+        assert relative(found[1:], exact[1:]) < 1e-12
+
+
+def test_adams_correction_is_made_once_a_step() -> None:
+    steps = steps_of(stack_of("mdfa", "adam"))
+    for number in range(2):
+        steps.take(*batch_of(steps.learner.network, EXAMPLES, replicas=3, seed=number))
+
+    names = [call[0].name() for call in Tape.made[1].calls]
+    assert names.count("aten::pow.Scalar") == 2
 
 
 # --------------------------------------------------------------------------------------------- what cannot be replayed
@@ -174,6 +241,7 @@ def test_what_a_graph_cannot_hold_is_not_replayed(
     ours = assert_replayed_steps_are_the_steps(*(stack_of(method, "adam") for _ in range(2)))
 
     assert not ours.replaying
+    assert ours.learner.descent.clock is None
     assert caplog.messages == [f"steps are not replayed as a graph: {reason}"]
 
 
@@ -190,8 +258,68 @@ def test_too_little_memory_for_a_graph(monkeypatch: pytest.MonkeyPatch, caplog: 
     caplog.set_level(logging.INFO, logger="mdfa_core")
     monkeypatch.setattr(replay, "graphs_of", lambda device: Short)
 
-    assert not assert_replayed_steps_are_the_steps(*(stack_of("mdfa", "adam") for _ in range(2))).replaying
+    ours = assert_replayed_steps_are_the_steps(*(stack_of("mdfa", "adam") for _ in range(2)))
+    assert not ours.replaying
+    assert ours.learner.descent.clock is None
     assert caplog.messages == ["steps are not replayed as a graph: CUDA out of memory"]
+
+
+class Cooling(SGD):
+    """An optimizer that takes the step's number for a number."""
+
+    def update_(
+        self, parameter: Tensor, g: Tensor, slots: Sequence[Tensor], rate: float | Tensor, step: int | Clock
+    ) -> None:
+        super().update_(parameter, g / (1 + step.bit_length()), slots, rate, step)  # type: ignore[union-attr]
+
+    linear = False
+
+
+def test_an_optimizer_that_counts_on_a_number_is_not_replayed(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="mdfa_core")
+    stacks = [stack_of("mdfa") for _ in range(2)]
+    for stack in stacks:
+        stack.descent.optimizer = Cooling()
+
+    assert not assert_replayed_steps_are_the_steps(*stacks).replaying
+    assert caplog.messages == ["steps are not replayed as a graph: 'Clock' object has no attribute 'bit_length'"]
+
+
+class FakeCuda:
+    """Stands for a CUDA graph that says what is done with it, and complains about what went wrong before."""
+
+    def __init__(self, said: list[str]) -> None:
+        self.said = said
+
+    def capture_begin(self, capture_error_mode: str) -> None:
+        self.said.append(f"begin {capture_error_mode}")
+
+    def capture_end(self) -> None:
+        self.said.append("end")
+        if "wrong" in self.said:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+
+def test_what_was_wrong_in_a_cuda_recording_is_what_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def wrong() -> None:
+        said.append("wrong")
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: FakeCuda(said))
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(replay, "_side_stream", lambda device: None)
+    for name in ("synchronize", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, lambda name=name: said.append(name))
+    graph = replay.CudaGraph(torch.device("cuda:1"))
+    graph.record(lambda: said.append("work"))
+    with pytest.raises(RuntimeError, match=r"^operation not permitted when stream is capturing$"):
+        graph.record(wrong)
+
+    begun = ["synchronize", "empty_cache", "begin thread_local"]
+    assert said == [*begun, "work", "end", *begun, "wrong", "end"]
 
 
 class Broken(Tape):
@@ -267,6 +395,31 @@ def change(run: Run, count: int) -> None:
         )
 
 
+def assert_equal_but_for_rounding(found: Any, exact: Any) -> None:
+    if isinstance(exact, dict):
+        assert found.keys() == exact.keys()
+        for key, value in exact.items():
+            assert_equal_but_for_rounding(found[key], value)
+    elif isinstance(exact, list):
+        assert len(found) == len(exact)
+        for a, b in zip(found, exact, strict=True):
+            assert_equal_but_for_rounding(a, b)
+    else:
+        assert found == (pytest.approx(exact, rel=1e-4) if isinstance(exact, float) else exact)
+
+
+@pytest.mark.parametrize("changed", [nothing, change])
+def test_a_run_by_adam_says_the_same_but_for_rounding(changed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adam's correction is worked out by the device, not by Python."""
+    base = Experiment(network="fc:8,6", epochs=12, optimizer="adam", learning_rate=0.001, precision="float64")
+    experiments = [base.replace(seed=seed, task_seed=0) for seed in range(2)]
+    replayed = list(lines(Run(experiments, device="cpu"), changed))
+    assert sum(tape.replays for tape in Tape.made) > 20
+    monkeypatch.setattr(replay, "graphs_of", lambda device: None)
+    for found, exact in zip(replayed, lines(Run(experiments, device="cpu"), changed), strict=True):
+        assert_equal_but_for_rounding(json.loads(found), json.loads(exact))
+
+
 @pytest.mark.parametrize("changed", [nothing, change])
 @pytest.mark.parametrize("drop_last", [True, False])
 @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])
@@ -325,5 +478,5 @@ def test_replayed_steps_are_the_steps_on_a_gpu(
             steps.take(inputs, labels)
 
     assert ours.replaying is not METHODS[method].transport.draws
-    for found, exact in zip(stacks[0].parameters.tensors(), stacks[1].parameters.tensors(), strict=True):
+    for found, exact in zip(state(ours), state(theirs), strict=True):
         assert relative(found, exact) < 1e-6

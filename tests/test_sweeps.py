@@ -67,6 +67,19 @@ def test_a_stack_that_does_not_fit_is_split_with_a_word_in_the_log(caplog: pytes
     assert [len(stack) for stack in packed(wanted, memory=1)] == [1] * 9
 
 
+def test_a_graph_keeps_a_batch_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = SMALL.replace(network="fc:300,200", batch_size=600)
+    batch = 4 * 600 * 500  # of every hidden unit one number, which is the least
+    on_the_cpu = predicted_memory(large)
+
+    assert predicted_memory(large, "cpu") == on_the_cpu
+    assert predicted_memory(large, "cuda:1") > on_the_cpu + batch
+    drawing = large.replace(method="dtp")
+    assert predicted_memory(drawing, "cuda:1") == predicted_memory(drawing)  # is never replayed
+    monkeypatch.setenv("MDFA_GRAPH", "off")
+    assert predicted_memory(large, "cuda:1") == on_the_cpu
+
+
 def test_as_many_stacks_as_workers() -> None:
     assert len(packed([SMALL.replace(seed=seed, task_seed=0) for seed in range(8)], at_least=4)) >= 4
 
