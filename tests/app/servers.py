@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -60,8 +61,13 @@ def served(log: Path) -> Iterator[Server]:
     command = [sys.executable, "-m", "panel", "serve", "app/", "--port", str(port), "--address", "127.0.0.1"]
     for door in (port, proxy.port):
         command += ["--allow-websocket-origin", f"127.0.0.1:{door}"]
-    with log.open("w") as output:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+    # Shells start what runs in the background deaf to Ctrl-C, and so would be what it starts.
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with log.open("w") as output:
+            process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+    finally:
+        signal.signal(signal.SIGINT, heard)
     server = Server(port, process, proxy, log)
     try:
         end = time.monotonic() + 60
