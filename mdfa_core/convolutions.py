@@ -10,14 +10,44 @@ from __future__ import annotations
 import functools
 import logging
 import math
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 _log = logging.getLogger(__name__)
+
+
+class _Exact:
+    """float32 convolutions are computed in float32 within `exact()`, not in TensorFloat-32, PyTorch's default for them.
+
+    The setting is the whole process's: the first thread to come in makes it, the last one to leave takes it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, ""
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        backend = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # made when the module is imported
+        with self._lock:
+            if self._inside == 0:
+                self._before, backend.fp32_precision = backend.fp32_precision, "ieee"
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0:
+                    backend.fp32_precision = self._before
+
+
+_exact = _Exact()
 
 
 def gradient(
@@ -40,8 +70,9 @@ def batched(kind: str, a: Tensor, b: Tensor, stride: int, *sizes: int) -> Tensor
         stride: of the convolution.
         *sizes: for `error` H and W of the result, for `outer` K.
     """
-    way = _fastest_way(kind, tuple(a.shape), tuple(b.shape), stride, sizes, a.dtype, a.device)
-    return WAYS[way][kind](a, b, stride, *sizes)
+    with _exact():
+        way = _fastest_way(kind, tuple(a.shape), tuple(b.shape), stride, sizes, a.dtype, a.device)
+        return WAYS[way][kind](a, b, stride, *sizes)
 
 
 @functools.lru_cache(maxsize=256)

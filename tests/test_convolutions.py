@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -87,3 +89,82 @@ def test_the_fastest_way_is_measured_once_and_one_that_lacks_memory_is_passed_ov
     assert calls == {"greedy": 1, "modest": 4 + 3}
     assert len(caplog.records) == 1
     convolutions._fastest_way.cache_clear()
+
+
+class TestFloat32:
+    """cuDNN's float32 is that within, which PyTorch must be told; the setting can be looked at without a GPU."""
+
+    @pytest.fixture(autouse=True)
+    def as_pytorch_has_it(self) -> None:
+        assert torch.backends.cudnn.conv.fp32_precision == "tf32"
+
+    @staticmethod
+    def seen(monkeypatch: pytest.MonkeyPatch, then: Callable[[], None] = lambda: None) -> list[str]:
+        """The setting at every call of a way, whoever makes it."""
+        found = []
+
+        def way(*_: object) -> Tensor:
+            found.append(torch.backends.cudnn.conv.fp32_precision)
+            then()
+            return torch.zeros(1)
+
+        monkeypatch.setattr(convolutions, "WAYS", {"only": {"convolve": way}})
+        convolutions._fastest_way.cache_clear()
+        return found
+
+    def test_holds_within_and_not_beyond(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = self.seen(monkeypatch)
+        convolutions.batched("convolve", random(1, 1, 1, 4, 4), random(2, 1, 1, 2, 2), 1)
+        assert set(found) == {"ieee"}
+        assert len(found) == 5  # four that are timed and the one asked for
+        assert torch.backends.cudnn.conv.fp32_precision == "tf32"
+
+    def test_is_taken_back_after_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail() -> None:
+            raise RuntimeError("no")
+
+        self.seen(monkeypatch, fail)
+        with pytest.raises(RuntimeError, match="no"):
+            convolutions.batched("convolve", random(1, 1, 1, 4, 4), random(2, 1, 1, 2, 2), 1)
+        assert torch.backends.cudnn.conv.fp32_precision == "tf32"
+
+    def test_holds_until_the_last_thread_has_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        both = threading.Barrier(2, timeout=60)
+        first_is_out, after = threading.Event(), []
+
+        def then() -> None:
+            both.wait()  # both threads are inside
+            if threading.current_thread() is not first:
+                assert first_is_out.wait(60)
+                after.append(torch.backends.cudnn.conv.fp32_precision)
+
+        def work() -> None:
+            convolutions.batched("convolve", random(1, 1, 1, 4, 4), random(2, 1, 1, 2, 2), 1)
+            if threading.current_thread() is first:
+                first_is_out.set()
+
+        self.seen(monkeypatch, then)
+        monkeypatch.setattr(convolutions, "_fastest_way", lambda *_: "only")
+        first, second = (threading.Thread(target=work) for _ in range(2))
+        for thread in (first, second):
+            thread.start()
+        for thread in (first, second):
+            thread.join(60)
+        assert after == ["ieee"]
+        assert torch.backends.cudnn.conv.fp32_precision == "tf32"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["convolve", "error", "outer"])
+def test_products_on_a_gpu_have_the_digits_of_float32(kind: str) -> None:
+    x, w = random(R, 64, 32, 16, 16), random(R, 64, 32, 3, 3)
+    delta = random(R, 64, 64, 14, 14)
+    operands: dict[str, tuple[Tensor | int, ...]] = {
+        "convolve": (x, w, 1),
+        "error": (delta, w, 1, 16, 16),
+        "outer": (delta, x, 1, 3),
+    }
+    exact = convolutions.WAYS["by replica"][kind](*operands[kind])
+    on_gpu = [v.float().cuda() if isinstance(v, Tensor) else v for v in operands[kind]]
+    found = convolutions.batched(kind, *on_gpu).double().cpu()
+    assert ((found - exact).norm() / exact.norm()).item() < 1e-5  # TensorFloat-32 gives 3e-4
