@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mdfa_core import devices, events, kernels
 from mdfa_core.activations import ACTIVATIONS
-from mdfa_core.data import Split, Task, TaskCache
+from mdfa_core.data import Gathered, Split, Task, TaskCache
 from mdfa_core.errors import CheckpointError, DeviceError, InvalidValue, UnknownName
 from mdfa_core.events import Diverged, Evaluated, Event, Finished, Probed, Progress, Started
 from mdfa_core.experiment import Experiment
@@ -168,6 +168,7 @@ class Run:
         self._outcomes = [_Outcome() for _ in self.experiments]
         self._best = self.learner.parameters.clone()
         self._pending: deque[Event] = deque()
+        self._gathered: dict[tuple[int, ...], Gathered] = {}
         self._order: tuple[Tensor, ...] = ()
         self._order_epoch = 0
         self._one_batch = len({(id(task), e.seed) for task, e in zip(self.tasks, self.experiments, strict=True)}) == 1
@@ -296,13 +297,8 @@ class Run:
             self._order_epoch = epoch + 1
         size = self._shared.batch_size
         rows = range(1 if self._one_batch else self.replicas)
-        chosen = [self._order[r][place * size : (place + 1) * size] for r in rows]
-        if all(task is self.tasks[0] for task in self.tasks):
-            split, index = self.tasks[0].train, torch.stack(chosen)  # gathered at once, however many replicas there are
-            images, labels = split.gather(index.flatten()).unflatten(0, index.shape), split.labels[index]
-        else:
-            images = torch.stack([self.tasks[r].train.gather(index) for r, index in zip(rows, chosen, strict=True)])
-            labels = torch.stack([self.tasks[r].train.labels[index] for r, index in zip(rows, chosen, strict=True)])
+        index = torch.stack([self._order[r][place * size : (place + 1) * size] for r in rows])
+        images, labels = self._images([self.tasks[r].train for r in rows]).at(index)
         return self.network.inputs_from(images), labels
 
     def _advance(self, progress_clock: _Clock, probe_clock: _Clock, sample: Sample | None) -> None:
@@ -425,13 +421,20 @@ class Run:
             return [math.nan] * len(splits), [math.nan] * len(splits)
         if all(split is splits[0] for split in splits):
             splits = splits[:1]
+        gathered = self._images(splits)
         sums = Sums.zeros(parameters.weights[0].shape[0], self.device)
         for start in range(0, examples, EVALUATION_CHUNK):
             index = torch.arange(start, min(start + EVALUATION_CHUNK, examples), device=self.device)
-            inputs = self.network.inputs_from(torch.stack([split.gather(index) for split in splits]))
-            labels = torch.stack([split.labels[index] for split in splits])
+            images, labels = gathered.at(index.expand(len(splits), -1))
+            inputs = self.network.inputs_from(images)
             sums.add_(self.learner.evaluate(parameters, inputs, labels), len(index))
         return (sums.loss / examples).tolist(), [correct / examples for correct in sums.correct.tolist()]
+
+    def _images(self, splits: Sequence[Split]) -> Gathered:
+        key = tuple(map(id, splits))  # the tasks keep them
+        if key not in self._gathered:
+            self._gathered[key] = Gathered(splits)
+        return self._gathered[key]
 
     # ------------------------------------------------------------------------------------------------- how it is made
 

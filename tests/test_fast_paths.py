@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mdfa_core import ACTIVATIONS, OPTIMIZERS, Learner, convolutions, kernels
+from mdfa_core import ACTIVATIONS, OPTIMIZERS, Learner, convolutions, kernels, optimizers
 from mdfa_core.kernels import PRECISIONS
 from mdfa_core.networks import Network
 from tests.references import PAIRS, batch_of, learner_of, network_of, relative
@@ -307,6 +308,52 @@ def test_adam_in_one_pass_is_adam(monkeypatch: pytest.MonkeyPatch) -> None:
         results.append((parameter, mean, square))
     for a, b in zip(*results, strict=True):
         assert relative(a, b) < 1e-5
+
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("counted", [False, True])
+def test_adam_in_one_kernel_is_adam(device: str, counted: bool) -> None:
+    place, rule = torch.device(device), OPTIMIZERS["adam"]
+    assert optimizers._one_kernel_serves(place)
+    parameter, mean, square = (t.to(place) for t in (normal(50, seed=1), torch.zeros(50), torch.zeros(50)))
+    exact = [t.double() for t in (parameter, mean, square)]
+    clock = optimizers.Clock(0, place)
+    for step in (1, 2, 3):
+        clock.tick()
+        g = normal(50, seed=step).to(place) * 1e-6
+        rate = 0.1 * rule._correction(clock.steps)
+        optimizers._adam_in_one_kernel(rule, parameter, g, mean, square, rate if counted else float(rate))
+        exact[1].mul_(0.9).add_(0.1 * g.double())
+        exact[2].mul_(0.999).add_(0.001 * g.double().square())
+        correction = math.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+        exact[0].sub_(0.1 * correction * exact[1] / (exact[2].sqrt() + 1e-8))
+    for a, b in zip((parameter, mean, square), exact, strict=True):
+        assert relative(a.double(), b) < 1e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("rates", [(0.1, 0.1), (0.1, 0.02)])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_optimizers_on_a_gpu_are_those_on_a_cpu(
+    optimizer: str, rates: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    ours = optimizers._adam_in_one_kernel
+    monkeypatch.setattr(optimizers, "_adam_in_one_kernel", lambda *of: (asked.append(1), ours(*of)))
+    results = []
+    for device, precision in (("cpu", "float64"), ("cuda", "float32")):
+        dtype = FLOAT32.storage if precision == "float32" else torch.float64
+        weight = normal(2, 16, 32, seed=1).to(device, dtype)
+        descent = optimizers.Descent(OPTIMIZERS[optimizer], [weight], rates, [0.0, 0.0])
+        for step in (1, 2, 3):
+            descent.tick()
+            descent.made_(0, weight, normal(2, 16, 32, seed=step).to(device, dtype), None)
+        results.append(weight.double().cpu())
+    assert relative(results[1], results[0]) < 1e-5
+    assert bool(asked) == (optimizer == "adam" and rates[0] == rates[1])
 
 
 def test_an_activation_without_fast_forms_is_used_as_it_is() -> None:

@@ -4,7 +4,7 @@ from mdfa_core.data.arrays import ArrayDataSet
 from mdfa_core.data.cache import TaskCache, TaskFacts
 from mdfa_core.data.source import ArrayImages, DataSet, Facts, Images
 from mdfa_core.data.table import DATASETS, Description, check, describe, fetch
-from mdfa_core.data.tasks import MEMORY_LIMIT, ArraySplit, LazySplit, Split, Task, load_task
+from mdfa_core.data.tasks import MEMORY_LIMIT, ArraySplit, Gathered, LazySplit, Split, Task, load_task
 
 __all__ = [
     "DATASETS",
@@ -15,6 +15,7 @@ __all__ = [
     "DataSet",
     "Description",
     "Facts",
+    "Gathered",
     "Images",
     "LazySplit",
     "Split",

@@ -6,9 +6,11 @@ Axes: N image of the split, n image of a batch, C channel, H W space. Pixels are
 from __future__ import annotations
 
 import hashlib
+import itertools
 import operator
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -82,6 +84,61 @@ class LazySplit(Split):
         if len(positions) and not 0 <= positions.min() <= positions.max() < len(self):
             raise IndexError(f"an index is outside 0 to {len(self) - 1}")
         return torch.from_numpy(self.images.read(self.rows[positions])).to(self.labels.device)
+
+
+class Gathered:
+    """Images and labels of one split for every row of indices, in common calls where one tensor holds all images.
+
+    That is so if all rows are of one split. On a GPU, where every call counts, the pixels of several splits are copied
+    into one tensor, unless that is too large.
+
+    Args:
+        splits: one a row.
+    """
+
+    def __init__(self, splits: Sequence[Split]) -> None:
+        self._splits = tuple(splits)
+        distinct = list(dict.fromkeys(splits))
+        self._whole: Split | None = distinct[0] if len(distinct) == 1 else _joined(distinct)
+        self._starts: Tensor | None = None
+        if self._whole is not None and len(distinct) > 1:
+            starts = dict(zip(distinct, itertools.accumulate(map(len, distinct), initial=0), strict=False))
+            rows = [[starts[split]] for split in self._splits]
+            self._starts = torch.tensor(rows, device=self._whole.labels.device)
+
+    def at(self, index_RN: Tensor) -> tuple[Tensor, Tensor]:
+        """Images uint8 [R, N, C, H, W] and labels int64 [R, N]; every row's indices count in its split.
+
+        Raises:
+            IndexError, DataError: as `Split.gather` does.
+        """
+        if self._whole is None:
+            rows = list(zip(self._splits, index_RN, strict=True))
+            images = torch.stack([split.gather(index) for split, index in rows])
+            return images, torch.stack([split.labels[index] for split, index in rows])
+        if self._starts is not None:
+            index_RN = index_RN + self._starts
+        images = self._whole.gather(index_RN.flatten()).unflatten(0, index_RN.shape)
+        return images, self._whole.labels[index_RN]
+
+
+def _joined(splits: Sequence[Split]) -> ArraySplit | None:
+    """The images of all of them, in their order; None on a CPU, and if they are not or should not be held."""
+    arrays = [split for split in splits if isinstance(split, ArraySplit)]
+    size = sum(split.pixels.nbytes for split in arrays)
+    if len(arrays) < len(splits) or size > MEMORY_LIMIT or not _calls_count(arrays[0].pixels.device):
+        return None
+    return ArraySplit(
+        torch.cat([split.pixels for split in arrays]),
+        torch.cat([split.labels for split in arrays]),
+        np.concatenate([split.indices for split in arrays]),
+        arrays[0].part,
+    )
+
+
+def _calls_count(device: torch.device) -> bool:
+    """Whether a call takes longer than its work, so that a copy of the images is worth fewer calls."""
+    return device.type != "cpu"
 
 
 @final

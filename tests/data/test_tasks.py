@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mdfa_core import rng
-from mdfa_core.data import DATASETS, ArraySplit, LazySplit, Split, Task, load_task
+from mdfa_core.data import DATASETS, ArraySplit, Gathered, LazySplit, Split, Task, load_task, tasks
 from mdfa_core.data.places import find_place
 from mdfa_core.errors import DataError, InvalidValue, UnknownName
 
@@ -243,6 +243,49 @@ def test_global_random_states_stay_alone(everything: Path) -> None:
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
     load("imagefolder", everything)
     assert before == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
+
+
+class TestGathered:
+    """Rows of indices into splits, whichever way their images are held."""
+
+    @staticmethod
+    def rows(splits: list[Split]) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return torch.stack([torch.randint(0, len(split), (9,), generator=generator) for split in splits])
+
+    @pytest.mark.parametrize("joined", [False, True])
+    @pytest.mark.parametrize("which", ["0", "00", "01", "010", "012", "1L0"])
+    @EVERY
+    def test_are_the_images_and_labels_of_each_split(
+        self, name: str, which: str, joined: bool, everything: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tasks, "_calls_count", lambda device: joined)
+        of = {str(seed): load(name, everything, seed=seed).train for seed in range(3)}
+        of["L"] = load(name, everything, seed=4, memory_limit=0).train  # lazy, where the data set can be
+        splits = [of[letter] for letter in which]
+        index = self.rows(splits)
+        images, labels = Gathered(splits).at(index)
+        assert images.dtype == torch.uint8
+        for row, split in enumerate(splits):
+            assert torch.equal(images[row], split.gather(index[row]))
+            assert torch.equal(labels[row], split.labels[index[row]])
+
+    @pytest.mark.parametrize(("limit", "calls"), [(2**31, 1), (10, 2)])
+    def test_take_one_call_if_a_copy_is_not_too_large(
+        self, limit: int, calls: int, everything: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        splits = [load("digits", everything, seed=seed).train for seed in (0, 1)]
+        monkeypatch.setattr(tasks, "_calls_count", lambda device: True)
+        monkeypatch.setattr(tasks, "MEMORY_LIMIT", limit)
+        gathered, asked = Gathered(splits), []
+        gather = ArraySplit.gather
+        monkeypatch.setattr(ArraySplit, "gather", lambda split, index: (asked.append(1), gather(split, index))[1])
+        gathered.at(self.rows(splits))
+        assert len(asked) == calls
+
+    def test_copy_nothing_on_a_cpu(self, everything: Path) -> None:
+        splits = [load("digits", everything, seed=seed).train for seed in (0, 1)]
+        assert Gathered(splits)._whole is None
 
 
 @pytest.mark.gpu
