@@ -331,7 +331,7 @@ def test_adam_in_one_kernel_is_adam(device: str, counted: bool) -> None:
         correction = math.sqrt(1 - 0.999**step) / (1 - 0.9**step)
         exact[0].sub_(0.1 * correction * exact[1] / (exact[2].sqrt() + 1e-8))
     for a, b in zip((parameter, mean, square), exact, strict=True):
-        assert relative(a.double(), b) < 1e-5
+        assert relative(a.double(), b) < 2e-5  # CUDA's kernel takes β₂ in float32, which makes 1 - β₂ smaller by 1.3e-5
 
 
 @pytest.mark.gpu
