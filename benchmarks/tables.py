@@ -1,9 +1,10 @@
-"""Write what `mdfa bench --json` measured into docs/performance.md, and the cost per replica as a picture.
+"""Write what was measured into docs/performance.md, and the cost per replica as a picture.
 
     mdfa bench --json docs/performance.json
+    python benchmarks/gpu.py --json docs/gpu.json     on a machine with a GPU
     python benchmarks/tables.py
 
-No number in that document is typed by hand: what stands between its two marks comes from the JSON file, and so does the
+No number in its tables is typed by hand: what stands between two marks comes from the JSON file, and so does the
 picture.
 """
 
@@ -15,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mdfa_core import OPTIMIZERS
+from mdfa_core.bench.cases import BATCH
 from mdfa_core.bench.report import shown, shown_comparison, shown_spread
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -23,6 +26,9 @@ DOCUMENT = DOCS / "performance.md"
 PICTURE = DOCS / "images" / "replicas.svg"
 BEGIN = "<!-- measured: begin (benchmarks/tables.py writes up to the end mark) -->"
 END = "<!-- measured: end -->"
+GPU_RESULT = DOCS / "gpu.json"
+GPU_BEGIN = "<!-- measured on a GPU: begin (benchmarks/tables.py writes up to the end mark) -->"
+GPU_END = "<!-- measured on a GPU: end -->"
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito's, told apart by most eyes
 
@@ -133,21 +139,63 @@ def picture(content: Mapping[str, Any]) -> str:
     return "\n".join([part for part in parts if part] + ["</svg>"]) + "\n"
 
 
-def with_part(document: str, part: str) -> str:
+def gpu_part(content: Mapping[str, Any]) -> str:
+    """What stands between the marks of the GPU."""
+    its, of, limit = content["machine"], content["versions"], content["limits"]
+    lines = [
+        f"Produced by `python benchmarks/gpu.py` in {content['seconds']:.0f} s: {content['hardware']}, "
+        f"CUDA {of['cuda']}; mdfa {of['mdfa']}, PyTorch {of['torch']}, Python {of['python']}; {its['processor']}, {its['cores']} cores. "
+        f"float32; mDFA, batches of {BATCH}; medians. The card's own rates: {limit['FLOP/s'] / 1e12:.3g} TFLOP/s "
+        f"(a large product), {limit['bytes/s'] / 1e12:.3g} TB/s (a large copy).",
+        "",
+        "| net | optimizer | R | a step | without a graph | a step ÷ R | of the product's rate | of the memory floor |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in content["steps"]:
+        head = f"| {row['net']} | {OPTIMIZERS[row['optimizer']].title} | {row['replicas']} "
+        if "skipped" in row:
+            lines.append(f"{head}| {row['skipped']} | | | | |")
+            continue
+        seconds, launched = row["seconds"]["median"], row["seconds without a graph"]
+        floor = row.get("share of the bandwidth floor")
+        cells = (
+            shown(seconds, "s"),
+            "" if launched is None else shown(launched["median"], "s"),
+            f"{seconds / row['replicas'] * 1e6:.3g} µs",
+            f"{row['share of the matrix rate'] * 100:.2g} %",
+            "" if floor is None else f"{floor * 100:.2g} %",
+        )
+        lines.append(f"{head}| " + " | ".join(cells) + " |")
+    ways = tuple(content["convolutions"][0]["seconds"])
+    lines += [
+        "",
+        f"The products of {content['convolutions'][0]['replicas']} replicas' convolutions, each way:",
+        "",
+        "| net | layer | product | " + " | ".join(ways) + " |",
+        "| --- | --- | --- |" + " ---: |" * len(ways),
+    ]
+    for row in content["convolutions"]:
+        times = [shown(row["seconds"][way]["median"], "s") for way in ways]
+        lines.append(f"| {row['net']} | {row['layer']} | {row['product']} | " + " | ".join(times) + " |")
+    return "\n".join(lines)
+
+
+def with_part(document: str, part: str, begin: str = BEGIN, end: str = END) -> str:
     """The document with `part` between its marks."""
-    before, rest = document.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n{part}\n{END}{after}"
+    before, rest = document.split(begin)
+    _, after = rest.split(end)
+    return f"{before}{begin}\n{part}\n{end}{after}"
 
 
 def _relative(path: Path) -> str:
     return path.relative_to(DOCS).as_posix()
 
 
-def main(files: Sequence[Path] = (RESULT, DOCUMENT, PICTURE)) -> None:
-    result, document, image = files
-    content = json.loads(result.read_text(encoding="utf-8"))
-    document.write_text(with_part(document.read_text(encoding="utf-8"), measured_part(content)), encoding="utf-8")
+def main(files: Sequence[Path] = (RESULT, GPU_RESULT, DOCUMENT, PICTURE)) -> None:
+    result, gpu_result, document, image = files
+    content, on_gpu = (json.loads(file.read_text(encoding="utf-8")) for file in (result, gpu_result))
+    text = with_part(document.read_text(encoding="utf-8"), measured_part(content))
+    document.write_text(with_part(text, gpu_part(on_gpu), GPU_BEGIN, GPU_END), encoding="utf-8")
     if _curves(content):
         image.write_text(picture(content), encoding="utf-8")
 

@@ -120,9 +120,10 @@ def test_rows_hold_the_details_their_reader_needs(benchmark: tuple[str, dict[str
 def test_the_documents_part_is_made_from_the_file(benchmark: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
     result, text, image = tmp_path / "r.json", tmp_path / "d.md", tmp_path / "p.svg"
     result.write_text(json.dumps(benchmark[1]), encoding="utf-8")
-    text.write_text(f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n", encoding="utf-8")
+    marks = f"{tables.BEGIN}\nold\n{tables.END}\nbetween\n{tables.GPU_BEGIN}\nold\n{tables.GPU_END}\n"
+    text.write_text(f"before\n{marks}after\n", encoding="utf-8")
 
-    tables.main((result, text, image))
+    tables.main((result, tables.GPU_RESULT, text, image))
 
     written = text.read_text(encoding="utf-8")
     assert written.startswith("before\n")
@@ -131,7 +132,7 @@ def test_the_documents_part_is_made_from_the_file(benchmark: tuple[str, dict[str
     for name in ROWS:
         assert f"| `{name}` |" in written
     assert image.read_text(encoding="utf-8").count("<circle") == 10
-    tables.main((result, text, image))
+    tables.main((result, tables.GPU_RESULT, text, image))
     assert text.read_text(encoding="utf-8") == written
 
 
@@ -141,6 +142,8 @@ def test_the_documents_part_is_that_of_the_committed_result() -> None:
         pytest.skip("docs/performance.json is not here: mdfa bench --json docs/performance.json writes it")
     content = json.loads(tables.RESULT.read_text(encoding="utf-8"))
     assert tables.with_part(text, tables.measured_part(content)) == text
+    on_gpu = json.loads(tables.GPU_RESULT.read_text(encoding="utf-8"))
+    assert tables.with_part(text, tables.gpu_part(on_gpu), tables.GPU_BEGIN, tables.GPU_END) == text
     assert tables.PICTURE.read_text(encoding="utf-8") == tables.picture(content)
 
 
@@ -438,6 +441,7 @@ def test_the_gpu_program_runs_through_on_the_cpu_at_small_size(tmp_path: Path) -
         assert row["replica-steps/s"] > 0
         assert row["share of the bandwidth floor"] > 0
     assert {row["product"] for row in content["convolutions"]} == {"convolve", "error", "outer"}
+    assert tables.gpu_part(content).count("| small") == len(content["steps"]) + len(content["convolutions"])
     for row in content["convolutions"]:
         assert list(row["seconds"]) == list(convolutions.WAYS)
         assert all(spread["median"] > 0 for spread in row["seconds"].values())
