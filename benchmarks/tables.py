@@ -144,9 +144,9 @@ def gpu_part(content: Mapping[str, Any]) -> str:
     its, of, limit = content["machine"], content["versions"], content["limits"]
     lines = [
         f"Produced by `python benchmarks/gpu.py` in {content['seconds']:.0f} s: {content['hardware']}, "
-        f"CUDA {of['cuda']}; mdfa {of['mdfa']}, PyTorch {of['torch']}, Python {of['python']}; {its['processor']}, {its['cores']} cores. "
-        f"float32; mDFA, batches of {BATCH}; medians. The card's own rates: {limit['FLOP/s'] / 1e12:.3g} TFLOP/s "
-        f"(a large product), {limit['bytes/s'] / 1e12:.3g} TB/s (a large copy).",
+        f"CUDA {of['cuda']}; mdfa {of['mdfa']}, PyTorch {of['torch']}, Python {of['python']}; {its['processor']}, "
+        f"{its['cores']} cores. float32; mDFA, batches of {BATCH}; medians. The card's own rates: "
+        f"{limit['FLOP/s'] / 1e12:.3g} TFLOP/s (a large product), {limit['bytes/s'] / 1e12:.3g} TB/s (a large copy).",
         "",
         "| net | optimizer | R | a step | without a graph | a step ÷ R | of the product's rate | of the memory floor |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
