@@ -117,12 +117,11 @@ class DaskWorkers(Workers):
         return found.pop()
 
     def memory(self, device: str) -> int:
-        """The least that a worker has: a machine's is shared by its workers, a GPU is one worker's own."""
-        free = self._answers(free_memory, device)
-        on_host = Counter(urlsplit(address).hostname for address in free)
-        return min(
-            size // on_host[urlsplit(address).hostname] if device == "cpu" else size for address, size in free.items()
-        )
+        """The least that a worker has: a machine's memory and a GPU's are shared by the workers that use it."""
+        found = self._answers(_memory, device)
+        whose = {address: (urlsplit(address).hostname, gpu) for address, (gpu, _) in found.items()}
+        sharing = Counter(whose.values())
+        return min(size // sharing[whose[address]] for address, (_, size) in found.items())
 
     def run(self, next_job: NextJob) -> Iterator[tuple[Job, tuple[Record, ...]]]:
         from distributed import wait
@@ -223,6 +222,15 @@ def _run(job: Job) -> tuple[Record, ...]:
 
 def _resolved(name: str) -> str:
     return str(devices.resolve(name))
+
+
+def _memory(device: str) -> tuple[str, int]:
+    """Which GPU that is, empty if it is none, and the bytes that are free there.
+
+    Workers may mean different GPUs by `cuda:0`, as those of dask-cuda do, or the same.
+    """
+    on_gpu = torch.device(device).type == "cuda"
+    return str(torch.cuda.get_device_properties(device).uuid) if on_gpu else "", free_memory(device)
 
 
 @functools.cache

@@ -348,12 +348,24 @@ def test_workers_of_unlike_devices_are_refused() -> None:
         cluster.DaskWorkers(client, "tcp://host:8786").device("auto")  # type: ignore[arg-type]
 
 
-def test_a_gpu_is_not_shared() -> None:
-    free = {"tcp://a:1": 100, "tcp://a:2": 90, "tcp://b:1": 80}
+@pytest.mark.parametrize(
+    ("gpus", "least"),
+    [(("", "", ""), 45), (("A", "B", "C"), 80), (("A", "A", "C"), 45), (("A", "B", "A"), 80)],
+    ids=["none", "one each", "one for two", "as if one for two machines"],
+)
+def test_what_workers_share_is_divided(gpus: tuple[str, ...], least: int) -> None:
+    free = dict(zip(("tcp://a:1", "tcp://a:2", "tcp://b:1"), zip(gpus, (100, 90, 80), strict=True), strict=True))
     client = SimpleNamespace(run=lambda function, device: free)
     workers = cluster.DaskWorkers(client, "tcp://host:8786")  # type: ignore[arg-type]
 
-    assert (workers.memory("cpu"), workers.memory("cuda:0")) == (45, 80)
+    assert workers.memory("cuda:0") == least
+
+
+@pytest.mark.gpu
+def test_a_worker_says_which_gpu_it_means() -> None:
+    gpu, free = cluster._memory("cuda:0")
+    assert gpu
+    assert free > 0
 
 
 def test_a_scheduler_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
