@@ -32,9 +32,7 @@ from mdfa_core.networks import ConvLayer
 from mdfa_core.replay import Steps
 
 TOLERANCE = 1e-4  # of a parameter after a few steps, relative to the largest of its tensor
-AMPLIFIED = (
-    3  # or how many times the CPU's own distance in float32, where steps amplify any rounding (FA's in convolutions)
-)
+AMPLIFIED = 3  # or so many times the CPU's own distance in float32: FA's steps of convolutions amplify any rounding
 CHECKED = ("bp", "fa", "dfa", "mdfa")  # the paper's methods, whose products all others share
 CHECKED_STEPS = 5
 DISTINCT = 16  # different batches drawn for a stack; they are repeated where it has more, which changes no time

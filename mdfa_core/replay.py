@@ -32,9 +32,7 @@ GRAPHS = ("auto", "off")
 
 _TRIALS = 3  # batches it replays
 _TOLERANCE = 1e-2  # how far the changes made may differ: by sums in another order, by signs of what is nearly 0
-_NOISE = (
-    3  # and how many times farther than those of the same steps do, taken twice: some of cuDNN's sums have no order
-)
+_NOISE = 3  # and so many times farther than plain steps do when taken twice: some of cuDNN's sums have no fixed order
 
 
 class Graph(ABC):
