@@ -18,13 +18,18 @@ class UnknownName(MdfaError, KeyError):
     """A name that is in no table; the message lists the known ones."""
 
     def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
-        super().__init__(f"unknown {kind} {name!r}: choose one of {', '.join(sorted(known))}")
+        super().__init__(f"unknown {kind} {name!r}: choose one of {', '.join(sorted(known, key=_place))}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, (type(self), self.args)  # an exception is made again from its args, which __init__ does not take
 
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError would show it quoted
+
+
+def _place(name: str) -> tuple[bool, int, str]:
+    """Numbers come first, in their order."""
+    return (False, int(name), "") if name.isdecimal() else (True, 0, name)
 
 
 def _again(kind: type[UnknownName], args: tuple[object, ...]) -> UnknownName:

@@ -21,3 +21,8 @@ def test_an_error_comes_back_from_another_process(kind: type[MdfaError]) -> None
 
     assert type(back) is kind
     assert (str(back), back.args) == (str(error), error.args)
+
+
+def test_known_names_are_listed_in_order_numbers_first() -> None:
+    error = UnknownName("classes", 7, ["figure_1", "50", "all", "3", "10"])
+    assert str(error) == "unknown classes 7: choose one of 3, 10, 50, all, figure_1"
