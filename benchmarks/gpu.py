@@ -201,7 +201,8 @@ def time_convolutions(case: Case, replicas: int, size: Size, device: torch.devic
         }
         for kind, arguments in operands.items():
             ways = {name: partial(way[kind], *arguments) for name, way in convolutions.WAYS.items()}
-            blocks = interleaved(ways, rounds=size.rounds, seconds=size.seconds / 10, wait=waiting_for(device))
+            with convolutions.exact():
+                blocks = interleaved(ways, rounds=size.rounds, seconds=size.seconds / 10, wait=waiting_for(device))
             rows.append(
                 {
                     "net": case.title,

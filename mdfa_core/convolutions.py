@@ -25,7 +25,8 @@ _log = logging.getLogger(__name__)
 class _Exact:
     """float32 convolutions are computed in float32 within `exact()`, not in TensorFloat-32, PyTorch's default for them.
 
-    The setting is the whole process's: the first thread to come in makes it, the last one to leave takes it back.
+    The setting is the whole process's: the first thread to come in makes it, the last one to leave takes it back. While
+    one is inside, PyTorch refuses other threads a look at its older name `torch.backends.cudnn.allow_tf32`.
     """
 
     def __init__(self) -> None:
@@ -47,7 +48,7 @@ class _Exact:
                     backend.fp32_precision = self._before
 
 
-_exact = _Exact()
+exact = _Exact()
 
 
 def gradient(
@@ -70,7 +71,7 @@ def batched(kind: str, a: Tensor, b: Tensor, stride: int, *sizes: int) -> Tensor
         stride: of the convolution.
         *sizes: for `error` H and W of the result, for `outer` K.
     """
-    with _exact():
+    with exact():
         way = _fastest_way(kind, tuple(a.shape), tuple(b.shape), stride, sizes, a.dtype, a.device)
         return WAYS[way][kind](a, b, stride, *sizes)
 

@@ -16,6 +16,7 @@ import functools
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -379,7 +380,8 @@ def convolve(
     fused = _fused(x_RNCHW, activation) if _plain(precision, x_RNCHW.device) else None
     if fused is not None and not _fuses(x_RNCHW.shape[1:], w_RFCKK.shape[1:], stride, activation):
         fused = None
-    return _each(one, laid_out(x_RNCHW), laid_out(w_RFCKK), b_RF)
+    with _exactly(x_RNCHW.device):
+        return _each(one, laid_out(x_RNCHW), laid_out(w_RFCKK), b_RF)
 
 
 def _fused(x: Tensor, activation: Activation | None) -> tuple[str, tuple[float, ...]] | None:
@@ -427,7 +429,8 @@ def convolve_error(
         x = delta.new_empty(1).expand(delta.shape[0], w.shape[1], height, width)  # only its shape is read
         return convolutions.gradient(delta, x, w, stride, (True, False, False))[0].to(precision.storage)
 
-    return _each(one, laid_out(precision.operand(delta_RNFHW)), laid_out(precision.operand(w_RFCKK)))
+    with _exactly(delta_RNFHW.device):
+        return _each(one, laid_out(precision.operand(delta_RNFHW)), laid_out(precision.operand(w_RFCKK)))
 
 
 def convolve_outer(delta_RNFHW: Tensor, x_RNCHW: Tensor, kernel: int, stride: int, precision: Precision) -> Tensor:
@@ -441,7 +444,13 @@ def convolve_outer(delta_RNFHW: Tensor, x_RNCHW: Tensor, kernel: int, stride: in
         w = torch.empty(shape, dtype=delta.dtype, device=delta.device, memory_format=torch.channels_last)
         return convolutions.gradient(delta, x, w, stride, (False, True, False))[1].to(precision.storage)
 
-    return _each(one, laid_out(precision.operand(delta_RNFHW)), laid_out(precision.operand(x_RNCHW)))
+    with _exactly(delta_RNFHW.device):
+        return _each(one, laid_out(precision.operand(delta_RNFHW)), laid_out(precision.operand(x_RNCHW)))
+
+
+def _exactly(device: torch.device) -> AbstractContextManager[None]:
+    """As `convolutions.exact`, where there is another way."""
+    return nullcontext() if in_turn(device) else convolutions.exact()
 
 
 def stack(replicas: Sequence[Tensor]) -> Tensor:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mdfa_core import convolutions, kernels
 from mdfa_core.kernels import PRECISIONS
@@ -153,18 +155,50 @@ class TestFloat32:
         assert after == ["ieee"]
         assert torch.backends.cudnn.conv.fp32_precision == "tf32"
 
+    @pytest.mark.parametrize("replicas", [1, 2])
+    @pytest.mark.parametrize("on_cpu", [False, True])
+    def test_holds_in_every_product_that_is_not_a_cpus(
+        self, replicas: int, on_cpu: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(kernels, "in_turn", lambda device: on_cpu)
+        x, w, b = (t.float() for t in (random(replicas, N, 3, 8, 6), random(replicas, 4, 3, 3, 3), random(replicas, 4)))
+        delta = random(replicas, N, 4, 3, 2).float()
+        with _Watching() as watching:
+            kernels.convolve(x, w, b, 2, PRECISIONS["float32"])
+            kernels.convolve_error(delta, w, 2, 8, 6, PRECISIONS["float32"])
+            kernels.convolve_outer(delta, x, 3, 2, PRECISIONS["float32"])
+        assert len(watching.seen) >= 3
+        assert set(watching.seen) == {"tf32" if on_cpu else "ieee"}
+
+
+class _Watching(TorchDispatchMode):
+    """Notes the setting at every convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if "convolution" in function.name():
+            self.seen.append(torch.backends.cudnn.conv.fp32_precision)
+        return function(*args, **(kwargs or {}))
+
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("replicas", [1, R])
 @pytest.mark.parametrize("kind", ["convolve", "error", "outer"])
-def test_products_on_a_gpu_have_the_digits_of_float32(kind: str) -> None:
-    x, w = random(R, 64, 32, 16, 16), random(R, 64, 32, 3, 3)
-    delta = random(R, 64, 64, 14, 14)
-    operands: dict[str, tuple[Tensor | int, ...]] = {
-        "convolve": (x, w, 1),
-        "error": (delta, w, 1, 16, 16),
-        "outer": (delta, x, 1, 3),
-    }
-    exact = convolutions.WAYS["by replica"][kind](*operands[kind])
-    on_gpu = [v.float().cuda() if isinstance(v, Tensor) else v for v in operands[kind]]
-    found = convolutions.batched(kind, *on_gpu).double().cpu()
+def test_products_on_a_gpu_have_the_digits_of_float32(kind: str, replicas: int) -> None:
+    x, w, b = random(replicas, 64, 32, 16, 16), random(replicas, 64, 32, 3, 3), torch.zeros(replicas, 64)
+    delta = random(replicas, 64, 64, 14, 14)
+
+    def product(device: str, dtype: torch.dtype, precision: str) -> Tensor:
+        of, (i, v, c, d) = PRECISIONS[precision], (t.to(device, dtype) for t in (x, w, b, delta))
+        if kind == "convolve":
+            return kernels.convolve(i, v, c, 1, of)
+        if kind == "error":
+            return kernels.convolve_error(d, v, 1, 16, 16, of)
+        return kernels.convolve_outer(d, i, 3, 1, of)
+
+    exact = product("cpu", torch.float64, "float64")
+    found = product("cuda", torch.float32, "float32").double().cpu()
     assert ((found - exact).norm() / exact.norm()).item() < 1e-5  # TensorFloat-32 gives 3e-4

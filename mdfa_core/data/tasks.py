@@ -110,7 +110,8 @@ class Gathered:
         """Images uint8 [R, N, C, H, W] and labels int64 [R, N]; every row's indices count in its split.
 
         Raises:
-            IndexError, DataError: as `Split.gather` does.
+            IndexError: an index is out of range (not raised where the images of several splits are in one tensor).
+            DataError: as `Split.gather` does.
         """
         if self._whole is None:
             rows = list(zip(self._splits, index_RN, strict=True))
@@ -128,12 +129,12 @@ def _joined(splits: Sequence[Split]) -> ArraySplit | None:
     size = sum(split.pixels.nbytes for split in arrays)
     if len(arrays) < len(splits) or size > MEMORY_LIMIT or not _calls_count(arrays[0].pixels.device):
         return None
-    return ArraySplit(
-        torch.cat([split.pixels for split in arrays]),
-        torch.cat([split.labels for split in arrays]),
-        np.concatenate([split.indices for split in arrays]),
-        arrays[0].part,
-    )
+    try:
+        pixels = torch.cat([split.pixels for split in arrays])
+    except torch.OutOfMemoryError:
+        return None
+    labels = torch.cat([split.labels for split in arrays])
+    return ArraySplit(pixels, labels, np.concatenate([split.indices for split in arrays]), arrays[0].part)
 
 
 def _calls_count(device: torch.device) -> bool:

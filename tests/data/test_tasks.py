@@ -283,6 +283,20 @@ class TestGathered:
         gathered.at(self.rows(splits))
         assert len(asked) == calls
 
+    def test_go_on_without_a_copy_where_there_is_no_room_for_it(
+        self, everything: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(tensors: object) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        splits = [load("digits", everything, seed=seed).train for seed in (0, 1)]
+        index = self.rows(splits)
+        expected = Gathered(splits).at(index)
+        monkeypatch.setattr(tasks, "_calls_count", lambda device: True)
+        monkeypatch.setattr(torch, "cat", full)
+        for found, exact in zip(Gathered(splits).at(index), expected, strict=True):
+            assert torch.equal(found, exact)
+
     def test_copy_nothing_on_a_cpu(self, everything: Path) -> None:
         splits = [load("digits", everything, seed=seed).train for seed in (0, 1)]
         assert Gathered(splits)._whole is None
