@@ -1,9 +1,11 @@
 # The live app in a container: see docs/deploy.md.
 #   docker build -t mdfa .
-#   docker run --rm -p 127.0.0.1:5006:5006 -v mdfa-data:/data mdfa
-ARG PYTHON=3.13
+#   docker run --rm -p 127.0.0.1:5006:5006 --read-only --tmpfs /tmp --cap-drop ALL \
+#     --security-opt no-new-privileges --memory 6g --pids-limit 256 -v mdfa-data:/data:ro mdfa
+# A digest pins the base: --build-arg BASE=python:3.13-slim-bookworm@sha256:...
+ARG BASE=python:3.13-slim-bookworm
 
-FROM python:${PYTHON}-slim-bookworm AS build
+FROM ${BASE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
 RUN python -m venv /opt/mdfa
 WORKDIR /src
@@ -13,16 +15,18 @@ RUN /opt/mdfa/bin/pip install -c constraints.txt --extra-index-url https://downl
       "$(grep -oE '^torch==[0-9.]+' constraints.txt)+cpu"
 COPY pyproject.toml README.md LICENSE ./
 COPY mdfa_core mdfa_core
+COPY mdfa_app mdfa_app
 COPY app app
 COPY notebooks notebooks
 RUN /opt/mdfa/bin/pip install -c constraints.txt ".[app]" && /opt/mdfa/bin/pip check
 
-FROM python:${PYTHON}-slim-bookworm
+FROM ${BASE}
 RUN useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin mdfa \
  && install --directory --owner=mdfa --group=mdfa /data
 COPY --from=build /opt/mdfa /opt/mdfa
-# Downloaded data sets are kept in /data.
-ENV PATH=/opt/mdfa/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 XDG_CACHE_HOME=/data
+# Data sets are read from /data; a folder that is named is never downloaded into.
+ENV PATH=/opt/mdfa/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    MDFA_DATA_DIR=/data XDG_CACHE_HOME=/tmp MPLCONFIGDIR=/tmp
 USER mdfa
 WORKDIR /data
 VOLUME /data

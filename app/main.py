@@ -1,5 +1,7 @@
-"""What `panel serve app/` runs for every visitor; handlers live in the package, which outlives the visit."""
+"""The script that `panel serve app/` runs for every visitor. Its handlers are in `mdfa_app`, which outlives a visit."""
 
-from app.page import build
+from mdfa_app import build
+from mdfa_app.serving.guard import require
 
+require()
 build().servable()

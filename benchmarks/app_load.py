@@ -8,6 +8,7 @@ Every row has an aim, what was measured with its spread, and whether the aim is 
 
     visible     a page of a server that is warm, from the request to all controls and the word Ready
     click       from a click while training to the text it changes, drawn
+    tabs        the same with each tab open
     plots       how often the charts get new points while training
     training    steps per second in the page beside `mdfa train --json` in the same run: they take turns
     eight       people at once: clicks, everyone advances or is told of the queue, memory of the server
@@ -44,15 +45,18 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import psutil
 import requests
 from playwright.sync_api import Browser, Page, sync_playwright
+from tornado.httpclient import HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
-from mdfa_core import machine
+from mdfa_app.settings.words import level_title
+from mdfa_app.tabs import TABS
+from mdfa_core.base import distribution, machine
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -151,6 +155,8 @@ class Proxy:
 
     def __init__(self, to: int) -> None:
         self._to, self._open = to, True
+        self._passing = threading.Event()
+        self._passing.set()
         self._door = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._door.getsockname()[1])
         self._ends: list[socket.socket] = []
@@ -159,14 +165,20 @@ class Proxy:
     def cut(self) -> None:
         """Every connection ends at once, and no new one comes about."""
         self._open = False
+        self._passing.set()
         ends, self._ends = self._ends, []
         for end in ends:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
 
+    def hold(self) -> None:
+        """Nothing comes through any more, but every connection stays."""
+        self._passing.clear()
+
     def mend(self) -> None:
         self._open = True
+        self._passing.set()
 
     def close(self) -> None:
         self.cut()
@@ -192,10 +204,10 @@ class Proxy:
             for a, b in ((visitor, server), (server, visitor)):
                 threading.Thread(target=self._carry, args=(a, b), daemon=True).start()
 
-    @staticmethod
-    def _carry(a: socket.socket, b: socket.socket) -> None:
+    def _carry(self, a: socket.socket, b: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := a.recv(65536):
+                self._passing.wait()
                 b.sendall(data)
         for end in (a, b):
             with contextlib.suppress(OSError):
@@ -244,7 +256,8 @@ class Visitor:
         self.page: Page = browser.new_page(viewport={"width": 1280, "height": 900})
         self.page.set_default_timeout(1000 * PATIENCE)
         self.page.add_init_script(_FIND)
-        self.page.goto(address, wait_until="commit")
+        # A page with an address of its own neither begins by itself nor opens the tour.
+        self.page.goto(address if "?" in address else f"{address}?speed=normal", wait_until="commit")
         self.wait("chip() === 'Ready' && parts('canvas').length > 3")
         self.visible = self.page.evaluate("performance.now()") / 1000
         """Seconds from the request to a page that can be used."""
@@ -264,21 +277,21 @@ class Visitor:
         now, steps = self.page.evaluate("[performance.now(), steps()]")
         return now / 1000, steps
 
-    def clicks(self, count: int) -> dict[str, list[float]]:
+    def clicks(self, count: int, chosen: Sequence[str] = ("level", "draw", "pause")) -> dict[str, list[float]]:
         """Seconds from click to visible change, by what was clicked, while training."""
         level = "parts('.measured').some((part) => part.innerText.includes('%s'))"
         kinds = {
-            "level": [("One example", level % "single-example"), ("Unit errors", level % "unit error")],
+            "level": [("One example", level % level_title("example")), ("Unit errors", level % level_title("unit"))],
             "draw": [
                 ("Draw DFA", "parts('p.muted').some((part) => part.innerText.startsWith('DFA:'))"),
                 ("Draw mDFA", "parts('p.muted').some((part) => part.innerText.startsWith('mDFA:'))"),
             ],
             "pause": [("Pause", "chip() === 'Paused'"), ("▶ Continue", "chip() === 'Running'")],
         }
-        took: dict[str, list[float]] = {kind: [] for kind in kinds}
+        took: dict[str, list[float]] = {kind: [] for kind in chosen}
         for turn in range(count):
-            for kind, both in kinds.items():
-                label, seen = both[turn % 2]
+            for kind in chosen:
+                label, seen = kinds[kind][turn % 2]
                 act = (
                     f"parts('[data-pick]').find((part) => part.dataset.pick === 'draw:{label.split()[1].lower()}')"
                     if kind == "draw"
@@ -319,11 +332,30 @@ def measure_clicks(server: Server, browser: Browser, count: int) -> list[Row]:
     return rows
 
 
+def measure_tabs(server: Server, browser: Browser, count: int) -> list[Row]:
+    """Pause and Continue with each tab open and in sight, on a task that every tab can show."""
+    rows = []
+    for name, tab in TABS.items():
+        visitor = Visitor(browser, f"{server.address}?data=moons&speed=max&tab={name}&{LONG}")
+        visitor.start()
+        visitor.page.evaluate(f"pressed({tab.title!r}).scrollIntoView()")
+        visitor.page.wait_for_timeout(2000)
+        took = visitor.clicks(count, ("pause",))["pause"]
+        rows.append(
+            Row("tabs", f"click to visible change while training, tab {tab.title}", "≤ 200 ms",
+                spread(took, "ms", 1000), percentile(took, 0.95) <= 0.2, took)
+        )  # fmt: skip
+        visitor.close()
+    return rows
+
+
 def measure_plots(server: Server, browser: Browser, seconds: float) -> list[Row]:
     """The page as it comes, at its own speed."""
     visitor = Visitor(browser, server.address)
     visitor.start()
-    rows = [_measure_plot(visitor, name, seconds / 2) for name in ("Sign agreement", "Training accuracy")]
+    rows = [
+        _measure_plot(visitor, name, seconds / 2) for name in ("Error signals with the right sign", "Training accuracy")
+    ]
     visitor.close()
     return rows
 
@@ -344,7 +376,7 @@ def _measure_plot(visitor: Visitor, name: str, seconds: float) -> Row:
     updates = [moment for moment, before in zip(moments, [-1e9, *moments], strict=False) if moment - before > 20]
     rate = len(updates) / seconds
     # Accuracy has a point an epoch and no more: only measurements come at a rate of the page's own.
-    aimed = name == "Sign agreement"
+    aimed = name == "Error signals with the right sign"
     gaps = [b - a for a, b in itertools.pairwise(updates)]
     between = f"; between two: {spread(gaps, 'ms')}" if gaps else ""
     what, aim = f"updates a second of the chart “{name}”", "5–10 Hz" if aimed else ""
@@ -353,6 +385,21 @@ def _measure_plot(visitor: Visitor, name: str, seconds: float) -> Row:
 
 
 # ------------------------------------------------------------------------------------------ visitors without a browser
+
+
+def make_page(address: str, patience: float = 2 * PATIENCE) -> str:
+    """Load a page, waiting for a place as a browser does; returns the token that its websocket shows."""
+    end = time.monotonic() + patience
+    while (answer := requests.get(address, timeout=PATIENCE)).status_code == 503:
+        ticket = re.search(r'ticket = "([^"]+)"', answer.text)
+        assert ticket is not None, "the queue is full"
+        question = f"{address.partition('?')[0]}/queue?ticket={ticket[1]}"
+        while requests.get(question, timeout=PATIENCE).json()["position"]:
+            assert time.monotonic() < end, f"no place within {patience:g} seconds"
+            time.sleep(0.5)
+    token = re.search(r'"token":\s*"([^"]+)"', answer.text)
+    assert token is not None, "the page holds no token"
+    return token[1]
 
 
 class Client:
@@ -364,20 +411,20 @@ class Client:
         self._waiting: list[tuple[Callable[[str], bool], asyncio.Future[float]]] = []
         self.state, self.steps = "", 0
         self.models: dict[str, str] = {}
+        self._watchers: list[str] = []
         self.advanced = False
         self._reader: asyncio.Task[None] | None = None
 
     @classmethod
-    async def come(cls, server: Server, query: str) -> Client:
+    async def come(cls, server: Server, query: str) -> Self:
         """Load the page, connect, and take the document."""
-        loop = asyncio.get_running_loop()
-        answer = await loop.run_in_executor(None, lambda: requests.get(f"{server.address}?{query}", timeout=PATIENCE))
-        found = re.search(r'"token":\s*"([^"]+)"', answer.text)
-        assert found is not None, "the page holds no token"
-        url = f"ws://127.0.0.1:{server.port}/app/ws?{query}"
-        connection = await websocket_connect(
-            url, subprotocols=["bokeh", found[1]], max_message_size=2**28, connect_timeout=PATIENCE
+        token = await asyncio.to_thread(make_page, f"{server.address}?{query}")
+        request = HTTPRequest(
+            f"ws://127.0.0.1:{server.port}/app/ws?{query}",
+            headers={"Origin": f"http://127.0.0.1:{server.port}"},
+            connect_timeout=PATIENCE,
         )
+        connection = await websocket_connect(request, subprotocols=["bokeh", token], max_message_size=2**28)
         client = cls(connection)
         await client._message()  # the server's ACK
         client._send("PULL-DOC-REQ", {})
@@ -386,6 +433,8 @@ class Client:
             client._learn(json.loads(content))
         ready = {"type": "event", "name": "document_ready", "values": {"type": "map", "entries": []}}
         client._patch({"kind": "MessageSent", "msg_type": "bokeh_event", "msg_data": ready})
+        for watcher in client._watchers:  # everything is in sight
+            client._event("data_event", watcher, data=True)
         client._reader = asyncio.create_task(client._read())
         return client
 
@@ -416,6 +465,8 @@ class Client:
                 self.models.setdefault(attributes["label"], node["id"])
             if "id" in node and "One example" in str(attributes.get("labels", "")):
                 self.models["level"] = node["id"]
+            if "id" in node and "IntersectionObserver" in str(attributes.get("esm", "")):
+                self._watchers.append(node["id"])
             for part in node.values():
                 self._learn(part)
         elif isinstance(node, list):
@@ -448,10 +499,11 @@ class Client:
         return await asyncio.wait_for(future, PATIENCE) - begun
 
     def click(self, label: str) -> None:
-        event = {
-            "type": "event", "name": "button_click",
-            "values": {"type": "map", "entries": [["model", {"id": self.models[label]}]]},
-        }  # fmt: skip
+        self._event("button_click", self.models[label])
+
+    def _event(self, name: str, model: str, **values: Any) -> None:
+        entries = [["model", {"id": model}], *map(list, values.items())]
+        event = {"type": "event", "name": name, "values": {"type": "map", "entries": entries}}
         self._patch({"kind": "MessageSent", "msg_type": "bokeh_event", "msg_data": event})
 
     def choose_level(self, active: int) -> None:
@@ -484,6 +536,7 @@ class Client:
         stream = self._socket.protocol.stream if self._socket.protocol else None  # type: ignore[union-attr]
         if stream is not None:
             stream.close()
+        self._socket.close()  # says nothing any more; Tornado warns otherwise
 
 
 class Crew:
@@ -513,7 +566,7 @@ class Crew:
 
 async def crowd(server: Server, people: Sequence[Client], seconds: float) -> tuple[list[float], list[float]]:
     """All train at full speed and click now and then: seconds to the answers, and the server's megabytes."""
-    levels = ("single-example updates are measured", "mini-batch updates are measured")
+    levels = ("example", "batch")
     took: list[float] = []
     for client in people:
         client.click("▶ Start")
@@ -528,7 +581,7 @@ async def crowd(server: Server, people: Sequence[Client], seconds: float) -> tup
             wanted = turn % 2
             took.append(
                 await client.until(
-                    lambda content, wanted=wanted: levels[wanted] in content,
+                    lambda content, wanted=wanted: level_title(levels[wanted]) in content,
                     lambda wanted=wanted: client.choose_level(wanted + 1),
                 )
             )
@@ -541,6 +594,18 @@ async def crowd(server: Server, people: Sequence[Client], seconds: float) -> tup
     return took, megabytes
 
 
+async def arrive_together(server: Server, count: int) -> list[float]:
+    """Seconds from each request to its answer, a page or a place in the queue, when so many come at the same moment."""
+
+    def arrive() -> float:
+        start = time.perf_counter()
+        answer = requests.get(server.address, timeout=PATIENCE)
+        assert answer.status_code in (200, 503), answer.status_code
+        return time.perf_counter() - start
+
+    return await asyncio.gather(*(asyncio.to_thread(arrive) for _ in range(count)))
+
+
 async def _watch(server: Server, megabytes: list[float], end: float) -> None:
     while time.monotonic() < end:
         megabytes.append(server.megabytes())
@@ -548,14 +613,16 @@ async def _watch(server: Server, megabytes: list[float], end: float) -> None:
 
 
 def measure_eight(crew: Crew, people: int, seconds: float) -> list[Row]:
-    server = Server()
-    with crew.clients(server, people, f"speed=max&rules=mdfa,dfa&{LONG}") as all_:
+    with (
+        contextlib.closing(Server()) as server,
+        crew.clients(server, people, f"speed=max&rules=mdfa,dfa&{LONG}") as all_,
+    ):
         time.sleep(1)
         took, megabytes = crew.do(crowd(server, all_, seconds))
         advanced = [client.advanced for client in all_]
         queued = [client.state == "queued" for client in all_]
         steps = [client.steps for client in all_]
-    server.close()
+        arrived = crew.do(arrive_together(server, people))
     return [
         Row("eight", f"{people} people train at full speed and click: click to answer", "≤ 600 ms",
             spread(took, "ms", 1000), percentile(took, 0.95) <= 0.6, took),
@@ -565,6 +632,8 @@ def measure_eight(crew: Crew, people: int, seconds: float) -> list[Row]:
             all(a or q for a, q in zip(advanced, queued, strict=True)), [float(count) for count in steps]),
         Row("eight", "memory of the server (RSS)", "≤ 2048 MB", f"{max(megabytes):.0f} MB at most",
             max(megabytes) <= 2048, megabytes),
+        Row("eight", f"{people} more people arrive at once: request to page or queue page", "≤ 5 s",
+            spread(arrived, "s"), max(arrived) <= 5, arrived),
     ]  # fmt: skip
 
 
@@ -732,7 +801,8 @@ def _measure_return(server: Server, browser: Browser, seconds: float) -> Row:
     visitor.wait(f"chip() === 'Running' && steps() > {before}")
     took = time.monotonic() - begun
     points = visitor.page.evaluate(
-        "Bokeh.documents[0].get_model_by_name('Sign agreement').renderers.map((line) => line.data_source.get_length())"
+        "Bokeh.documents[0].get_model_by_name('Error signals with the right sign').renderers"
+        ".map((line) => line.data_source.get_length())"
     )
     found = visitor.page.evaluate("steps()") > before > 0 and max(points) > 10
     visitor.close()
@@ -813,7 +883,7 @@ def table(document: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    names = ("visible", "click", "plots", "training", "eight", "leaving", "endurance")
+    names = ("visible", "click", "tabs", "plots", "training", "eight", "leaving", "endurance")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything there")
     parser.add_argument("--only", default=",".join(names), help="some of " + ",".join(names))
@@ -846,12 +916,14 @@ def main() -> None:
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as made:
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         browser_version = browser.version
-        if {"visible", "click", "plots"} & set(only):
+        if {"visible", "click", "tabs", "plots"} & set(only):
             server = Server()
             if "visible" in only:
                 add(measure_visible(server, browser, 1 if quick else 10))
             if "click" in only:
                 add(measure_clicks(server, browser, 2 if quick else 20))
+            if "tabs" in only:
+                add(measure_tabs(server, browser, 2 if quick else 20))
             if "plots" in only:
                 add(measure_plots(server, browser, 3 if quick else 20))
             server.close()
@@ -877,11 +949,11 @@ def main() -> None:
         "command": "python benchmarks/app_load.py " + " ".join(sys.argv[1:]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
-            "described": machine.described(), "memory GiB": round(psutil.virtual_memory().total / 2**30, 1),
+            "described": machine.summary(), "memory GiB": round(psutil.virtual_memory().total / 2**30, 1),
             "load before": load, "load after": os.getloadavg()[0],
         },
         "versions": {
-            **{name: version(name) for name in ("mdfa", "torch", "panel", "bokeh")},
+            "mdfa": distribution.VERSION, **{name: version(name) for name in ("torch", "panel", "bokeh")},
             "Python": sys.version.split()[0], "Chromium": browser_version,
         },
         "rows": [asdict(row) for row in rows],

@@ -1,9 +1,9 @@
-"""Stacks of replicas on a GPU: right beside the CPU's? how fast, for how many, and how near the hardware's limits?
+"""Measure stacks of replicas on a GPU: correctness against the CPU, speed by stack size, and hardware limits.
 
     python benchmarks/gpu.py [--device cuda] [--json FILE]         a few minutes
     python benchmarks/gpu.py --device cpu --small                  the same code in seconds, to see that it runs
 
-float32 throughout, as runs have it: without TensorFloat-32, in products and in convolutions.
+Everything is computed in float32, as in training runs: products and convolutions do not use TensorFloat-32.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mdfa_core import METHODS, OPTIMIZERS, MdfaError, convolutions, devices, kernels
-from mdfa_core.bench.cases import BATCH, CONV, DIGITS_FC, FC, Case
-from mdfa_core.bench.floor import multiply_adds
-from mdfa_core.bench.report import machine, refuse_unwritable, versions, write
+from mdfa_core import METHODS, OPTIMIZERS, MdfaError
+from mdfa_core.base import devices
+from mdfa_core.bench.matmul_floor import multiply_adds
+from mdfa_core.bench.report import check_writable, machine, versions, write
 from mdfa_core.bench.timing import Spread, Step, interleaved
-from mdfa_core.learner import Learner, Sums
-from mdfa_core.networks import ConvLayer
-from mdfa_core.replay import Steps
+from mdfa_core.bench.workloads import BATCH, CONV, DIGITS_FC, FC, Workload
+from mdfa_core.compute import kernels, stacked_conv
+from mdfa_core.learning.learner import Learner, Sums
+from mdfa_core.learning.steps import StepRunner
+from mdfa_core.nets.layers import ConvLayer
 
 TOLERANCE = 1e-4  # of a parameter after a few steps, relative to the largest of its tensor
 AMPLIFIED = 3  # or so many times the CPU's own distance in float32: FA's steps of convolutions amplify any rounding
@@ -45,10 +47,10 @@ STEPS_PER_EPOCH = {"CIFAR-100": 13, "CIFAR-10": 132}  # two classes, 15 % for va
 
 @dataclass(frozen=True)
 class Size:
-    """How much is done.
+    """The amount of work.
 
     Attributes:
-        cases: nets, each with the stack sizes to time.
+        workloads: nets, each with the stack sizes to time.
         checked: nets whose stacks are compared with the CPU's.
         replicas: in those stacks.
         ways: replicas for which the ways to a convolution are timed.
@@ -57,8 +59,8 @@ class Size:
         buffer: bytes of the copy whose rate is the limit.
     """
 
-    cases: tuple[tuple[Case, tuple[int, ...]], ...]
-    checked: tuple[Case, ...]
+    workloads: tuple[tuple[Workload, tuple[int, ...]], ...]
+    checked: tuple[Workload, ...]
     replicas: int
     ways: int
     rounds: int
@@ -68,7 +70,7 @@ class Size:
 
 
 LARGE = Size(
-    cases=(
+    workloads=(
         (FC, (1, 4, 16, 64, 256)),
         (replace(FC, optimizer="rmsprop"), (1, 16, 64)),
         (replace(FC, optimizer="adam"), (1, 16, 64)),
@@ -84,11 +86,11 @@ LARGE = Size(
     buffer=1 << 31,
 )
 SMALL = Size(
-    cases=(
-        (Case("small FC", "fc:32,32", (3, 8, 8)), (1, 4)),
-        (Case("small conv", "conv:8/3/2,8/2/1", (3, 8, 8)), (1, 4)),
+    workloads=(
+        (Workload("small FC", "fc:32,32", (3, 8, 8)), (1, 4)),
+        (Workload("small conv", "conv:8/3/2,8/2/1", (3, 8, 8)), (1, 4)),
     ),
-    checked=(Case("small FC", "fc:32,32", (3, 8, 8)), Case("small conv", "conv:8/3/2,8/2/1", (3, 8, 8))),
+    checked=(Workload("small FC", "fc:32,32", (3, 8, 8)), Workload("small conv", "conv:8/3/2,8/2/1", (3, 8, 8))),
     replicas=3,
     ways=3,
     rounds=2,
@@ -99,7 +101,7 @@ SMALL = Size(
 
 
 def waiting_for(device: torch.device) -> Callable[[], None]:
-    """Waits until the device has done what it was told."""
+    """A function that waits until the device has finished its work."""
     if device.type == "cuda":
         return lambda: torch.cuda.synchronize(device)
     if device.type == "mps":
@@ -110,25 +112,25 @@ def waiting_for(device: torch.device) -> Callable[[], None]:
 # --------------------------------------------------------------------------------------------------------- correctness
 
 
-def batch(case: Case, replicas: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Images and labels of a batch for every replica; the same on every device."""
+def batch(workload: Workload, replicas: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Images and labels of a batch for every replica, equal on every device."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand((min(replicas, DISTINCT), BATCH, *case.image), generator=generator).to(device)
+    images = torch.rand((min(replicas, DISTINCT), BATCH, *workload.image), generator=generator).to(device)
     labels = torch.randint(0, 2, (replicas, BATCH), generator=generator).to(device)
     repeats = -(-replicas // images.shape[0])
     return images.repeat(repeats, 1, 1, 1, 1)[:replicas], labels
 
 
-def steps_of(stack: Learner, *, replayed: bool = True) -> Steps:
-    """A stack's steps as a run takes them: replayed as a graph where the device has one, unless told otherwise."""
-    return Steps(stack, Sums.zeros(stack.replicas, stack.parameters.weights[0].device), replayed=replayed)
+def steps_of(stack: Learner, *, replayed: bool = True) -> StepRunner:
+    """A stack's training steps as in a run: replayed as a CUDA graph if the device supports it."""
+    return StepRunner(stack, Sums.zeros(stack.replicas, stack.parameters.weights[0].device), replayed=replayed)
 
 
-def trained(case: Case, replicas: int, device: torch.device, precision: str) -> list[Tensor]:
-    """The parameters after a few steps, in float64."""
+def trained(workload: Workload, replicas: int, device: torch.device, precision: str) -> list[Tensor]:
+    """The parameters after a few training steps, converted to float64."""
     rates = [0.01 / (1 + r % 3) for r in range(replicas)]
-    stack = case.learner(kernels.PRECISIONS[precision], replicas, device, rates)
-    images, labels = batch(case, replicas, device)
+    stack = workload.learner(kernels.PRECISIONS[precision], replicas, device, rates)
+    images, labels = batch(workload, replicas, device)
     inputs = stack.network.inputs_from(images)
     steps = steps_of(stack)
     for _ in range(CHECKED_STEPS):
@@ -137,21 +139,21 @@ def trained(case: Case, replicas: int, device: torch.device, precision: str) -> 
 
 
 def distance(found: list[Tensor], exact: list[Tensor]) -> float:
-    """The largest difference of a parameter, relative to the largest of its tensor."""
+    """The largest difference between parameters, relative to the largest value of its tensor."""
     return max(((a - b).abs().max() / a.abs().max().clamp(min=1e-12)).item() for a, b in zip(exact, found, strict=True))
 
 
-def check(case: Case, replicas: int, device: torch.device) -> dict[str, Any]:
-    """How far the device's stack is from the CPU's in float64 after a few steps, and the CPU's in float32 beside it."""
+def check(workload: Workload, replicas: int, device: torch.device) -> dict[str, Any]:
+    """Distance of the device's stack, and of the CPU's in float32, from the CPU's in float64 after a few steps."""
     worst: dict[str, float] = {}
     usual: dict[str, float] = {}
     for method in CHECKED:
-        variant = replace(case, method=method)
+        variant = replace(workload, method=method)
         exact = trained(variant, replicas, torch.device("cpu"), "float64")
         worst[method] = distance(trained(variant, replicas, device, "float32"), exact)
         usual[method] = distance(trained(variant, replicas, torch.device("cpu"), "float32"), exact)
     return {
-        "net": case.title,
+        "net": workload.title,
         "replicas": replicas,
         "steps": CHECKED_STEPS,
         "largest relative difference": worst,
@@ -164,7 +166,7 @@ def check(case: Case, replicas: int, device: torch.device) -> dict[str, Any]:
 
 
 def limits(size: Size, device: torch.device) -> dict[str, float]:
-    """The rates the hardware reaches: FLOP/s of a large float32 product, bytes/s of a large copy (read and written)."""
+    """Rates of the hardware: FLOP/s of a large float32 product, and bytes/s (read and written) of a large copy."""
     a, b = (torch.randn((size.matrix, size.matrix), device=device) for _ in range(2))
     made = torch.empty_like(a)
     source = torch.zeros(size.buffer // 4, device=device)
@@ -184,10 +186,10 @@ def limits(size: Size, device: torch.device) -> dict[str, float]:
 # ---------------------------------------------------------------------------------------------------------------- speed
 
 
-def time_convolutions(case: Case, replicas: int, size: Size, device: torch.device) -> list[dict[str, Any]]:
-    """Every way to the products of a stack's convolutions: the engine takes the fastest, which it measures itself."""
+def time_convolutions(workload: Workload, replicas: int, size: Size, device: torch.device) -> list[dict[str, Any]]:
+    """Time every algorithm for a stack's convolutions. A training run uses the fastest, which it measures itself."""
     rows = []
-    for layer in case.net().hidden:
+    for layer in workload.build_network().hidden:
         if not isinstance(layer, ConvLayer):
             continue
         x, w, delta = (
@@ -200,12 +202,12 @@ def time_convolutions(case: Case, replicas: int, size: Size, device: torch.devic
             "outer": (delta, x, layer.stride, layer.kernel),
         }
         for kind, arguments in operands.items():
-            ways = {name: partial(way[kind], *arguments) for name, way in convolutions.WAYS.items()}
-            with convolutions.exact():
+            ways = {name: partial(way[kind], *arguments) for name, way in stacked_conv.ALGORITHMS.items()}
+            with stacked_conv.exact():
                 blocks = interleaved(ways, rounds=size.rounds, seconds=size.seconds / 10, wait=waiting_for(device))
             rows.append(
                 {
-                    "net": case.title,
+                    "net": workload.title,
                     "layer": layer.name,
                     "product": kind,
                     "replicas": replicas,
@@ -215,11 +217,11 @@ def time_convolutions(case: Case, replicas: int, size: Size, device: torch.devic
     return rows
 
 
-def predicted_bytes(case: Case, replicas: int) -> int:
-    """Memory of a stack: weights, what the optimizer remembers, one update, and, once more in a graph, a batch."""
-    network = case.net()
-    slots = len(OPTIMIZERS[case.optimizer].slots)
-    batches = 2 * BATCH * (2 * math.prod(case.image) + 4 * sum(layer.units for layer in network.layers))
+def predicted_bytes(workload: Workload, replicas: int) -> int:
+    """Predicted memory of a stack: weights, optimizer state, one update and two batches, one of them in the graph."""
+    network = workload.build_network()
+    slots = len(OPTIMIZERS[workload.optimizer].slots)
+    batches = 2 * BATCH * (2 * math.prod(workload.image) + 4 * sum(layer.units for layer in network.layers))
     numbers = network.parameter_count * (2 + slots) + batches
     return 4 * numbers * replicas
 
@@ -229,26 +231,26 @@ def free_bytes(device: torch.device) -> float:
 
 
 def time_stacks(
-    case: Case, sizes: tuple[int, ...], size: Size, device: torch.device, limit: dict[str, float]
+    workload: Workload, sizes: tuple[int, ...], size: Size, device: torch.device, limit: dict[str, float]
 ) -> list[dict[str, Any]]:
-    """One row for every stack size of a net."""
-    work = multiply_adds(case.net(), METHODS[case.method], BATCH)
-    weights = 4 * case.net().parameter_count
+    """Time a network at every stack size, one row each."""
+    work = multiply_adds(workload.build_network(), METHODS[workload.method], BATCH)
+    weights = 4 * workload.build_network().parameter_count
     rows = []
     for replicas in sizes:
-        row: dict[str, Any] = {"net": case.title, "optimizer": case.optimizer, "replicas": replicas}
+        row: dict[str, Any] = {"net": workload.title, "optimizer": workload.optimizer, "replicas": replicas}
         rows.append(row)
-        needed = predicted_bytes(case, replicas)
+        needed = predicted_bytes(workload, replicas)
         row["predicted bytes"] = needed
         if needed > FREE * free_bytes(device):
             row["skipped"] = f"needs about {needed / 1e9:.1f} GB"
             continue
-        taken, launched = timed(case, replicas, size, device)
+        taken, launched = timed(workload, replicas, size, device)
         row["seconds"] = vars(taken)
         row["seconds without a graph"] = None if launched is None else vars(launched)
         row["replica-steps/s"] = replicas / taken.median
         row["share of the matrix rate"] = 2 * work * replicas / taken.median / limit["FLOP/s"]
-        if case.optimizer == "sgd":
+        if workload.optimizer == "sgd":
             row["share of the bandwidth floor"] = PASSES * weights * replicas / taken.median / limit["bytes/s"]
         if device.type == "cuda":
             row["peak bytes"] = torch.cuda.max_memory_allocated(device)
@@ -256,12 +258,12 @@ def time_stacks(
     return rows
 
 
-def timed(case: Case, replicas: int, size: Size, device: torch.device) -> tuple[Spread, Spread | None]:
-    """A step as a run takes it; if that is a graph, also the same step launched kernel by kernel."""
+def timed(workload: Workload, replicas: int, size: Size, device: torch.device) -> tuple[Spread, Spread | None]:
+    """Time a step as in a run and, if that is a CUDA graph, the same step launched kernel by kernel."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    stack = case.learner(kernels.PRECISIONS["float32"], replicas, device)
-    images, labels = batch(case, replicas, device)
+    stack = workload.learner(kernels.PRECISIONS["float32"], replicas, device)
+    images, labels = batch(workload, replicas, device)
     inputs = stack.network.inputs_from(images)
     steps = steps_of(stack)
     for _ in range(CHECKED_STEPS):  # the second is recorded
@@ -274,7 +276,7 @@ def timed(case: Case, replicas: int, size: Size, device: torch.device) -> tuple[
 
 
 def projections(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """How long the training steps of Table 1 with its grid would take at each net's best throughput with SGD."""
+    """Time of all training steps of Table 1 and its hyperparameter grid at each network's best throughput with SGD."""
     timed_rows = [
         row for row in rows if "seconds" in row and row["optimizer"] == "sgd" and row["net"].startswith("CIFAR")
     ]
@@ -349,15 +351,15 @@ def main() -> int:
         if device.type == "cpu" and not arguments.small:
             raise MdfaError("on a CPU this takes hours at full size: add --small, or use mdfa bench")
         if arguments.json:
-            refuse_unwritable(arguments.json)
+            check_writable(arguments.json)
     except MdfaError as error:
         parser.exit(2, f"gpu.py: {error}\n")
     size = SMALL if arguments.small else LARGE
     start = time.perf_counter()
     limit = limits(size, device)
-    correctness = [check(case, size.replicas, device) for case in size.checked]
-    rows = [row for case, sizes in size.cases for row in time_stacks(case, sizes, size, device, limit)]
-    ways = [row for case in size.checked for row in time_convolutions(case, size.ways, size, device)]
+    correctness = [check(workload, size.replicas, device) for workload in size.checked]
+    rows = [row for workload, sizes in size.workloads for row in time_stacks(workload, sizes, size, device, limit)]
+    ways = [row for workload in size.checked for row in time_convolutions(workload, size.ways, size, device)]
     content = {
         "format": 1,
         "device": str(device),

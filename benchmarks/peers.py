@@ -1,4 +1,4 @@
-"""Other projects' training steps beside this one's, on the same net, batch and machine, in interleaved blocks.
+"""Compare training steps of other projects with this one, on the same network, batch and machine.
 
     python benchmarks/peers.py [--threads 2] [--quick] [--json FILE]
 
@@ -19,18 +19,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mdfa_core import ACTIVATIONS, METHODS, OPTIMIZERS, Learner, MdfaError, Network, initializers
+from mdfa_core import ACTIVATIONS, METHODS, OPTIMIZERS, Learner, MdfaError, Network
 from mdfa_core.bench import Settings
-from mdfa_core.bench.report import machine, refuse_unwritable, versions, write
+from mdfa_core.bench.report import check_writable, machine, versions, write
 from mdfa_core.bench.timing import Step, interleaved, ratios
-from mdfa_core.networks import parse_architecture
+from mdfa_core.nets import initializers
+from mdfa_core.nets.networks import parse_architecture
 
 INPUTS, HIDDEN, BATCH, RATE = 3072, 1024, 64, 0.01
 NET = f"{INPUTS}-{HIDDEN}-{HIDDEN}-{{outputs}}, tanh, batch {BATCH}, float32, SGD at {RATE:g}"
 
 
 class CannotRun(Exception):
-    """A peer that is missing or fails; the message goes into its row."""
+    """A peer is missing or fails; the message is shown in its row."""
 
 
 def loss_of(outputs: int) -> nn.Module:
@@ -83,7 +84,7 @@ def our_step(outputs: int, method_name: str) -> Step:
 
 
 def biotorch_step(outputs: int, bias: bool) -> Step:
-    """BioTorch's DFA, tried for three steps and compared with the formula."""
+    """BioTorch's DFA, checked against the formula for three steps."""
     try:
         from biotorch.module.biomodule import BioModule
     except ImportError as error:
@@ -123,7 +124,7 @@ def learns_by_dfa(net: nn.Sequential, x: Tensor, y: Tensor, loss: nn.Module, ste
 
 
 def rows() -> list[tuple[str, str, int, Callable[[], Step]]]:
-    """Name, settings, outputs, and what makes the step."""
+    """Name, settings, number of outputs, and the function that creates the step."""
     with_bias, without = "with biases", "without biases"
     return [
         ("torch.nn, BP", f"{with_bias}, plain SGD", 1, lambda: torch_step(1, True, False)),
@@ -148,7 +149,7 @@ def version(row: str) -> str:
 
 
 def measure(settings: Settings) -> list[dict[str, Any]]:
-    """Every row: what it is and either its time or why there is none."""
+    """One row per peer: its description, and its time or the reason why there is none."""
     made: dict[str, Step] = {}
     described: list[dict[str, Any]] = []
     for number, (name, setting, outputs, make) in enumerate(rows()):
@@ -198,7 +199,7 @@ def main() -> None:
         given = {} if arguments.threads is None else {"threads": arguments.threads}
         settings = Settings(quick=arguments.quick, **given)
         if arguments.json:
-            refuse_unwritable(arguments.json)
+            check_writable(arguments.json)
     except MdfaError as error:
         parser.exit(2, f"peers.py: {error}\n")
     with settings.in_force(), warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Write what was measured into docs/performance.md, and the cost per replica as a picture.
+"""Write benchmark results into docs/performance.md, and draw the cost per replica.
 
     mdfa bench --json docs/performance.json
     python benchmarks/gpu.py --json docs/gpu.json     on a machine with a GPU
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from mdfa_core import OPTIMIZERS
-from mdfa_core.bench.cases import BATCH
 from mdfa_core.bench.report import shown, shown_comparison, shown_spread
+from mdfa_core.bench.workloads import BATCH
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 RESULT = DOCS / "performance.json"
@@ -34,7 +34,7 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito's, told
 
 
 def measured_part(content: Mapping[str, Any]) -> str:
-    """What stands between the marks."""
+    """The Markdown between the marks of the CPU benchmark."""
     its, of, protocol, gemm = content["machine"], content["versions"], content["protocol"], content["gemm"]
     memory = "" if its["memory GiB"] is None else f", {its['memory GiB']:g} GiB"
     load = "" if its["load"] is None else f" Load average when it ended: {its['load']:g}."
@@ -93,7 +93,7 @@ def _details(row: Mapping[str, Any]) -> list[str]:
 
 
 def _curves(content: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:
-    """Per net: replicas, and a replica's cost relative to a stack of one."""
+    """Per network: stack sizes, and the cost per replica relative to a stack of one."""
     curves = {}
     for row in content["rows"]:
         costs = row["details"].get("cost per replica")
@@ -140,7 +140,7 @@ def picture(content: Mapping[str, Any]) -> str:
 
 
 def gpu_part(content: Mapping[str, Any]) -> str:
-    """What stands between the marks of the GPU."""
+    """The Markdown between the marks of the GPU benchmark."""
     its, of, limit = content["machine"], content["versions"], content["limits"]
     lines = [
         f"Produced by `python benchmarks/gpu.py` in {content['seconds']:.0f} s: {content['hardware']}, "
@@ -148,7 +148,8 @@ def gpu_part(content: Mapping[str, Any]) -> str:
         f"{its['cores']} cores. float32; mDFA, batches of {BATCH}; medians. The card's own rates: "
         f"{limit['FLOP/s'] / 1e12:.3g} TFLOP/s (a large product), {limit['bytes/s'] / 1e12:.3g} TB/s (a large copy).",
         "",
-        "| net | optimizer | R | a step | without a graph | a step ÷ R | of the product's rate | of the memory floor |",
+        "| network | optimizer | R | a step | without a graph | a step ÷ R | of the product's rate "
+        "| of the memory floor |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in content["steps"]:
@@ -171,7 +172,7 @@ def gpu_part(content: Mapping[str, Any]) -> str:
         "",
         f"The products of {content['convolutions'][0]['replicas']} replicas' convolutions, each way:",
         "",
-        "| net | layer | product | " + " | ".join(ways) + " |",
+        "| network | layer | product | " + " | ".join(ways) + " |",
         "| --- | --- | --- |" + " ---: |" * len(ways),
     ]
     for row in content["convolutions"]:
@@ -181,7 +182,7 @@ def gpu_part(content: Mapping[str, Any]) -> str:
 
 
 def with_part(document: str, part: str, begin: str = BEGIN, end: str = END) -> str:
-    """The document with `part` between its marks."""
+    """The document with `part` inserted between its marks."""
     before, rest = document.split(begin)
     _, after = rest.split(end)
     return f"{before}{begin}\n{part}\n{end}{after}"

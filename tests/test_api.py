@@ -7,11 +7,13 @@ only if `<!-- not run: REASON -->` stands right above it.
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import inspect
 import os
 import pkgutil
+import pydoc
 import re
 import shlex
 import subprocess
@@ -26,10 +28,12 @@ import pytest
 import torch
 
 import mdfa_core
-from mdfa_core import ACTIVATIONS, DATASETS, INITIALIZERS, METHODS, NETWORKS, OPTIMIZERS, Experiment, errors, train
+from mdfa_core import ACTIVATIONS, DATASETS, INITIALIZERS, METHODS, NETWORKS, OPTIMIZERS, Experiment, train
+from mdfa_core.base import errors
 from mdfa_core.cli import main
 from mdfa_core.data import ArrayDataSet
-from mdfa_core.networks import Architecture, Dense
+from mdfa_core.nets.layers import Dense
+from mdfa_core.nets.networks import Architecture
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLES = (ACTIVATIONS, DATASETS, INITIALIZERS, METHODS, NETWORKS, OPTIMIZERS)
@@ -51,17 +55,44 @@ def as_before() -> Iterator[None]:
 # --------------------------------------------------------------------------------------------------------- public names
 
 
+def names_for_type_checkers() -> dict[str, str]:
+    """The public names that type checkers see in the package's source, each with the module it comes from."""
+    tree = ast.parse(Path(mdfa_core.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: node.module for node in imports for alias in node.names if node.module is not None}
+
+
 def test_the_public_names_are_all_there() -> None:
     promised = {
         *("ACTIVATIONS", "DATASETS", "INITIALIZERS", "METHODS", "NETWORKS", "OPTIMIZERS"),
-        *("Every", "Experiment", "Run", "train", "MdfaError"),
+        *("Every", "Experiment", "Learner", "MdfaError", "Network", "Run", "__version__", "train"),
     }
     assert promised <= set(mdfa_core.__all__)
     assert len(mdfa_core.__all__) == len(set(mdfa_core.__all__))
+    assert set(mdfa_core.__all__) <= set(dir(mdfa_core))
     namespace: dict[str, Any] = {}
     exec("from mdfa_core import *", namespace)
     for name in mdfa_core.__all__:
         assert namespace[name] is getattr(mdfa_core, name)
+    with pytest.raises(AttributeError, match="has no attribute 'Sweep'"):
+        _ = mdfa_core.Sweep  # type: ignore[attr-defined]
+
+
+def test_type_checkers_see_the_names_that_are_imported_on_first_use() -> None:
+    known = names_for_type_checkers()
+
+    assert {*known, "__version__"} == set(mdfa_core.__all__)
+    for name, module in known.items():
+        assert getattr(importlib.import_module(module), name) is getattr(mdfa_core, name)
+
+
+def test_the_help_of_the_package_names_everything_public_on_its_first_screen() -> None:
+    screen = pydoc.render_doc(mdfa_core, renderer=pydoc.plaintext).splitlines()[:40]
+
+    assert "PACKAGE CONTENTS" in screen, "the description is longer than a screen"
+    words = set(re.findall(r"\w+", "\n".join(screen)))
+    assert {name for name in mdfa_core.__all__ if not name.startswith("_")} <= words
 
 
 def test_every_public_class_and_function_says_what_it_is() -> None:
@@ -91,7 +122,8 @@ def test_importing_writes_nothing_and_changes_nothing() -> None:
         "    return (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled(), random.getstate(),\n"
         "            torch.get_rng_state().tolist(), numpy.random.get_state()[1].tolist())\n"
         "before = state()\n"
-        "import mdfa_core, mdfa_core.cli, sys\n"
+        "from mdfa_core import *\n"
+        "import mdfa_core.cli, sys\n"
         "assert state() == before\n"
         "assert not {'panel', 'bokeh', 'holoviews', 'dask', 'matplotlib', 'IPython'} & set(sys.modules)\n"
     )
@@ -101,6 +133,14 @@ def test_importing_writes_nothing_and_changes_nothing() -> None:
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    program = "import sys\nbefore = set(sys.modules)\nimport mdfa_core\nprint(*sorted(set(sys.modules) - before))\n"
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+
+    assert done.stdout.split() == ["mdfa_core", "mdfa_core.base", "mdfa_core.base.distribution"]
 
 
 # ---------------------------------------------------------------------------------- one place to add each kind of thing
@@ -150,7 +190,7 @@ def test_the_examples_in_docstrings_are_true(name: str) -> None:
 
 
 def test_there_are_examples_in_docstrings() -> None:
-    assert doctest.testmod(importlib.import_module("mdfa_core.training")).attempted >= 3
+    assert doctest.testmod(importlib.import_module("mdfa_core.training.run")).attempted >= 3
 
 
 PYTHON = {"python", "py", "python3"}
@@ -299,6 +339,7 @@ DOCUMENTS = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob(
 def test_the_examples_in_documents_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "reader"
     folder.mkdir()
+    (folder / "docs").symlink_to(ROOT / "docs")  # an example reads the published results as in a clone
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MDFA_MIRROR", "http://127.0.0.1:9")  # an example that downloads has to be marked
 

@@ -20,7 +20,7 @@ import requests
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
-from mdfa_core import cli
+from mdfa_core.cli.app import app
 
 ROOT = Path(__file__).resolve().parent.parent
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
@@ -62,7 +62,8 @@ def server(folder: Path) -> Iterator[int]:
     """`mdfa app`, allowed for the name of the example."""
     port = free_port()
     command = [sys.executable, "-c", "from mdfa_core.cli import main; main()", "app", "--port", str(port)]
-    with running([*command, "--origin", "lab.example.org"], f"http://localhost:{port}/liveness", folder / "server.log"):
+    command += ["--origin", "lab.example.org", "--behind-proxy", "--max-pages-per-address", "2"]
+    with running(command, f"http://localhost:{port}/liveness", folder / "server.log"):
         yield port
 
 
@@ -80,9 +81,18 @@ def test_the_server_listens_to_this_machine_only(server: int) -> None:
         requests.get(f"http://{outside}:{server}/liveness", timeout=5)
 
 
+def test_mdfa_app_is_guarded(server: int) -> None:
+    """tests/app/test_attacks.py attacks a bare `panel serve app/`."""
+    for path in ("/components/unittest.__main__/x/css/y", "/app/metadata", "/admin"):
+        assert requests.get(f"http://localhost:{server}{path}", timeout=60).status_code == 404
+    answer = requests.get(f"http://localhost:{server}/liveness?endpoint=/app", timeout=60)
+    assert answer.json() == {"/liveness": True}
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
 def test_make_app_listens_to_this_machine_only() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
-    (line,) = [line for line in text.splitlines() if "panel serve" in line and "@$(BIN)" in line]
+    (line,) = [line for line in text.splitlines() if "$(BIN)/panel serve" in line]
     assert "--address localhost" in line
 
 
@@ -113,6 +123,25 @@ def test_nginx_brings_the_page_and_its_websocket(server: int, folder: Path) -> N
                    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Protocol": f"bokeh, {token[1]}",
                    "Host": "lab.example.org", "Origin": "http://elsewhere.example.org"}  # fmt: skip
         assert requests.get(f"http://127.0.0.1:{port}/app/ws", timeout=60, headers=upgrade).status_code == 403
+        for path in ("/components/unittest.__main__/x/css/y", "/app/metadata", "/app/autoload.js", "/liveness", "/x"):
+            assert requests.get(f"http://127.0.0.1:{port}{path}", timeout=60).status_code == 404
+        for script in re.findall(r'src="(static/[^"]+)"', page.text):
+            assert requests.get(f"http://127.0.0.1:{port}/{script}", timeout=60).status_code == 200
+        # A visitor who makes up an address for every page counts as the one who is seen.
+        pages = [
+            requests.get(f"http://127.0.0.1:{port}/app", timeout=60, headers=made_up(number)) for number in range(3)
+        ]
+        assert [answer.status_code for answer in pages][-1] == 503
+        assert any("your network address" in answer.text for answer in pages)
+        posted = requests.post(f"http://127.0.0.1:{port}/app", timeout=60, data=b"x" * 5000)
+        assert posted.status_code == 413
+        assert requests.post(f"http://127.0.0.1:{port}/app", timeout=60, data=b"x").status_code == 405
+
+
+def made_up(number: int) -> dict[str, str]:
+    """Headers that name another address each time."""
+    address = f"192.0.2.{number}"
+    return {"Host": "lab.example.org", "X-Real-IP": address, "X-Forwarded-For": address, "Forwarded": f"for={address}"}
 
 
 async def greet(port: int, token: str, origin: str) -> str:
@@ -139,7 +168,7 @@ def test_the_container_is_made_of_what_is_there() -> None:
     assert "HEALTHCHECK" in text
     entry, command = (json.loads(re.search(rf"^{word} (\[.*\])$", text, flags=re.MULTILINE)[1])  # type: ignore[index]
                       for word in ("ENTRYPOINT", "CMD"))  # fmt: skip
-    parsed = cli.serve_app.make_context("app", [*entry[2:], *command]).params
+    parsed = app.make_context("app", [*entry[2:], *command]).params
     assert (entry[:2], parsed["address"], parsed["port"]) == (["mdfa", "app"], "0.0.0.0", 5006)
 
 
@@ -159,4 +188,4 @@ def test_jupyters_configuration_starts_the_app() -> None:
     module.__dict__["get_config"] = Config
     spec.loader.exec_module(module)
     words = [word.format(port=1234) for word in Config.ServerProxy.servers["mdfa"]["command"]]
-    assert cli.serve_app.make_context("app", words[2:]).params["origin"] == ("*",)
+    assert app.make_context("app", words[2:]).params["origin"] == ("*",)

@@ -1,4 +1,4 @@
-"""A method, an activation or an initialiser added from outside is one entry in a table; everything works with it."""
+"""A method, an activation or an initializer added from outside is one entry in a table; everything works with it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from mdfa_core import ACTIVATIONS, INITIALIZERS, METHODS, Experiment, Run, probes
-from mdfa_core.activations import Activation
-from mdfa_core.errors import InvalidValue, UnknownName
-from mdfa_core.initializers import Initializer, Normal, parse
-from mdfa_core.learner import Learner
-from mdfa_core.methods import MONO, Chain, Direct, FeedbackShape, Method, Moment, Signals, Transport, sign_guarantee
-from mdfa_core.networks import Network, Parameters, Trace
-from mdfa_core.optimizers import OPTIMIZERS
-from tests.references import autograd, batch_of, learner_of, network_of, one_thread, relative  # noqa: F401
+from mdfa_core import ACTIVATIONS, INITIALIZERS, METHODS, Experiment, Run
+from mdfa_core.base.errors import InvalidValue, UnknownName
+from mdfa_core.learning import probes
+from mdfa_core.learning.learner import Learner
+from mdfa_core.learning.optimizers import OPTIMIZERS
+from mdfa_core.nets.activations import Activation
+from mdfa_core.nets.initializers import Initializer, Normal, parse
+from mdfa_core.nets.networks import ForwardPass, Network, Parameters
+from mdfa_core.rules import MONO, Chain, Direct, FeedbackShape, Method, Signals, StepContext, Transport, sign_guarantee
+from tests.support.references import autograd, batch_of, learner_of, network_of, relative
 
 
 class Flipped(Transport):
@@ -31,11 +32,11 @@ class Flipped(Transport):
         network: Network,
         parameters: Parameters,
         feedback: Sequence[Tensor],
-        trace: Trace,
+        forward_pass: ForwardPass,
         error: Tensor,
-        moment: Moment,
+        context: StepContext,
     ) -> Signals:
-        plain = Direct().signals(network, parameters, feedback, trace, error, moment)
+        plain = Direct().signals(network, parameters, feedback, forward_pass, error, context)
         return Signals(tuple(-e for e in plain.errors), (*(-d for d in plain.deltas[:-1]), error))
 
 
@@ -50,12 +51,12 @@ class SignSymmetric(Transport):
         network: Network,
         parameters: Parameters,
         feedback: Sequence[Tensor],
-        trace: Trace,
+        forward_pass: ForwardPass,
         error: Tensor,
-        moment: Moment,
+        context: StepContext,
     ) -> Signals:
         signs = Parameters(tuple(w.sign() for w in parameters.weights), parameters.biases)
-        return Chain(fixed=False).signals(network, signs, (), trace, error)
+        return Chain(fixed=False).signals(network, signs, (), forward_pass, error)
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_a_new_method_learns(method: str, optimizer: str, architecture: str) -> 
     for tensor, old in zip(learner.parameters.tensors(), before.tensors(), strict=True):
         assert tensor.isfinite().all()
         assert not torch.equal(tensor, old)
-    found = probes.measure(learner.network, learner.parameters, batch.trace, batch.signals)
+    found = probes.measure(learner.network, learner.parameters, batch.forward_pass, batch.signals)
     assert found.angle_overall[0] is not None
 
 
@@ -125,6 +126,16 @@ def test_flipped_feedback_is_what_it_says() -> None:
 
 
 @pytest.mark.usefixtures("added")
+def test_whether_a_new_rule_needs_feedback_follows_from_its_feedback() -> None:
+    assert {name: METHODS[name].transport.needs_feedback for name in NEW_METHODS} == {
+        "mono-fa": True,
+        "flipped": True,
+        "sign": False,
+    }
+    assert METHODS["sign"].carrier == "W{0}ᵀ"
+
+
+@pytest.mark.usefixtures("added")
 @pytest.mark.parametrize("architecture", ["fc:5,4", "conv:3/3/2+fc:4"])
 def test_a_new_methods_constraint_is_kept_and_carries_the_theorem(architecture: str) -> None:
     learner = started("mono-fa", architecture, "sgd")
@@ -132,7 +143,7 @@ def test_a_new_methods_constraint_is_kept_and_carries_the_theorem(architecture: 
     assert all((b >= 0).all() for b in learner.feedback)
     for step in range(5):
         batch = learner.observe(*batch_of(learner.network, 5, seed=step))
-        found = probes.measure(learner.network, learner.parameters, batch.trace, batch.signals)
+        found = probes.measure(learner.network, learner.parameters, batch.forward_pass, batch.signals)
         assert found.unit.overall == (1.0,)
         learner.learn(batch)
         assert all((w >= 1e-6).all() for w in learner.parameters.weights[1:])
@@ -158,7 +169,7 @@ def test_a_new_activation_backpropagates_as_autograd_does(architecture: str, out
 def test_a_new_activation_learns_and_is_measured(method: str) -> None:
     learner = started(method, "fc:5,4", "sgd", activation="cubic")
     batch = learner.step(*batch_of(learner.network, 5))
-    found = probes.measure(learner.network, learner.parameters, batch.trace, batch.signals)
+    found = probes.measure(learner.network, learner.parameters, batch.forward_pass, batch.signals)
     assert all(tensor.isfinite().all() for tensor in learner.parameters.tensors())
     assert method != "mdfa" or found.unit.overall == (1.0,)
 
@@ -176,7 +187,7 @@ def test_and_forget_removed_ones() -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_built_in_names_are_taken(name: str) -> None:
-    with pytest.raises(InvalidValue, match="exists already"):
+    with pytest.raises(InvalidValue, match="already exists"):
         METHODS.add(name, METHODS[name])
 
 
@@ -202,7 +213,7 @@ class Constant(Initializer):
         return f"constant:{self.value}"
 
 
-def test_a_new_initialiser_is_parsed_listed_and_used() -> None:
+def test_a_new_initializer_is_parsed_listed_and_used() -> None:
     INITIALIZERS.add("constant", Constant)
     try:
         assert parse("constant:0.25") == Constant(0.25)

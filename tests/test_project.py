@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
@@ -114,7 +115,7 @@ def test_no_module_imports_the_package_as_a_whole() -> None:
     """`import mdfa_core` inside the package would reach every row at once, past the layers contract."""
     graph = grimp.build_graph("mdfa_core", cache_dir=None)
     importers = graph.find_modules_that_directly_import("mdfa_core")
-    assert importers <= {"mdfa_core.__main__"}
+    assert not importers
 
 
 # ---------------------------------------------------------------------------------------- commands and texts
@@ -189,16 +190,135 @@ def test_readme_starts_with_the_two_commands() -> None:
     assert makes[:2] == ["make app", "make test"]
 
 
+def test_readme_is_short_and_leads() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(readme.splitlines()) <= 130
+    assert len(re.findall(r"^!\[", readme, flags=re.MULTILINE)) == 1, "one picture"
+    findings = re.search(r"^## Three findings\n(.*?)^## ", readme, flags=re.MULTILINE | re.DOTALL)
+    assert findings is not None
+    assert re.findall(r"^\d", findings[1], flags=re.MULTILINE) == ["1", "2", "3"]
+    ways = re.search(r"^## Four ways on\n(.*?)^## ", readme, flags=re.MULTILINE | re.DOTALL)
+    assert ways is not None
+    starts = re.findall(r"^\*\*(.*?)\*\*", ways[1], flags=re.MULTILINE)
+    assert starts == ["See it.", "Use it on your model.", "Check the paper.", "Extend it."]
+
+
+def test_the_citation_file_is_valid_and_says_what_the_readme_says() -> None:
+    """Required and allowed keys as in the schema of the Citation File Format 1.2.0."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["cff-version"] == "1.2.0"
+    assert {"title", "message", "authors", "type"} <= set(citation)
+    allowed = {"cff-version", "title", "message", "authors", "type", "license", "keywords", "preferred-citation"}
+    assert set(citation) <= allowed
+    assert citation["license"] == PROJECT["license"]
+    assert [author["name"] for author in citation["authors"]] == [author["name"] for author in PROJECT["authors"]]
+    assert citation["keywords"] == PROJECT["keywords"]
+    paper = citation["preferred-citation"]
+    assert {"type", "title", "authors"} <= set(paper)
+
+    entry = (ROOT / "README.md").read_text(encoding="utf-8").partition("```bibtex\n")[2].partition("```")[0]
+    fields = dict(re.findall(r"^ *(\w+) *= \{(.*)\},?$", entry, flags=re.MULTILINE))
+    (author,) = paper["authors"]
+    assert fields == {
+        "author": f"{author['family-names']}, {author['given-names']}",
+        "title": paper["title"],
+        "booktitle": paper["collection-title"],
+        "year": str(paper["year"]),
+        "url": paper["url"],
+    }
+
+
+def test_contributing_names_files_commands_and_tables_that_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z]+)`", text)) <= targets
+    names = re.findall(r"`([^`\n]+)`", text)
+    for path in (
+        name for name in names if "/" in name and " " not in name and not name.startswith((".venv", "mdfa_core."))
+    ):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_page_of_additions_names_files_and_tables_that_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    section = text.partition("## How to add something\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| an? ([a-z ]+) \| (.*) \| (.*) \|$", section, flags=re.MULTILINE)
+    kinds = {kind for kind, *_ in rows}
+    assert {"learning rule", "initializer", "setting of a run", "command", "dependency", "tab of the app"} <= kinds
+    for _, write, register in rows:
+        for path in re.findall(r"`([\w/.-]+/[\w/.-]*)`", write + register):
+            assert (ROOT / path).exists(), path
+        for table, file in re.findall(r"`([A-Z]+)` in `([\w/.]+)`", write + register):
+            assert re.search(rf"^{table}\b", (ROOT / file).read_text(encoding="utf-8"), flags=re.MULTILINE), table
+
+
 def markdown_files() -> list[Path]:
     return sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
+def anchors(text: str) -> set[str]:
+    """The fragments that links to the headings of a Markdown text have on GitHub."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*?) *$", prose, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("path", markdown_files(), ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_relative_links_point_at_files(path: Path) -> None:
+def test_relative_links_point_at_files_and_headings(path: Path) -> None:
     text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     for target in re.findall(r"\]\(<?([^)\s>]+)", text):
-        if not re.match(r"[a-z][a-z+.-]*:|#", target):
-            assert (path.parent / target.split("#")[0]).exists(), f"{path.name} links to {target}"
+        if re.match(r"[a-z][a-z+.-]*:", target):
+            continue
+        name, _, fragment = target.partition("#")
+        file = path.parent / name if name else path
+        assert file.exists(), f"{path.name} links to {target}"
+        if fragment and file.suffix == ".md":
+            assert fragment in anchors(file.read_text(encoding="utf-8")), f"{path.name} links to {target}"
+
+
+def resolves(dotted: str) -> bool:
+    """Whether a name such as `mdfa_core.nets.losses.output_error` is a module or something in one."""
+    parts = dotted.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            thing = importlib.import_module(".".join(parts[:end]))
+        except ModuleNotFoundError as error:
+            if error.name is None or not dotted.startswith(error.name):
+                return True  # an optional package of this module is not installed
+            continue
+        for attribute in parts[end:]:
+            if not hasattr(thing, attribute):
+                return False
+            thing = getattr(thing, attribute)
+        return True
+    return False
+
+
+def test_the_architecture_page_shows_every_room_from_the_top() -> None:
+    """Its tables of rooms list the rows of the import contracts, in their order."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    for contract in contracts:
+        if contract["type"] == "layers":
+            (package,) = contract["containers"]
+            shown = re.findall(rf"^\| \[(\w+)\]\(\.\./{package}/\1\) \|", text, flags=re.MULTILINE)
+            assert shown == [room for room in contract["layers"] if room != "__main__"]
+
+
+DOCUMENTS = [path for path in markdown_files() if path.name != "CHANGELOG.md"]  # which also names what is gone
+PAGES = [*DOCUMENTS, *sorted((ROOT / "notebooks").glob("*.ipynb"))]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_names_in_documents_exist(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for name in sorted(set(re.findall(r"(?<![\w/.])mdfa_(?:core|app)(?:\.[A-Za-z_]\w*)+", text))):
+        assert resolves(name), f"{path.name} names {name}"
+    folders = r"(?:app|benchmarks|docs|mdfa_core|mdfa_app|notebooks|studies|tests)"
+    for name in sorted(set(re.findall(rf"(?<![\w./-])({folders}/[\w/-]+(?:\.\w+)*)(?![\w*<{{\[])", text))):
+        assert (ROOT / name).exists(), f"{path.name} names {name}"
 
 
 def test_no_file_names_a_developers_folder() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mdfa_core import Experiment, train
-from mdfa_core.events import Evaluated, Finished, Started
+from mdfa_core.training.events import Evaluated, Finished, Started
 
 pytestmark = [pytest.mark.realdata, pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -1,19 +1,22 @@
-"""The benchmark: this project beside what a user would run instead, on the same machine in the same run."""
+"""The benchmark behind `mdfa bench`: training steps of this project beside PyTorch's, on one machine in one run.
 
+`measure` runs the benchmarks in `BENCHMARKS`, `document` turns the results into JSON, and `table` prints that.
+"""
+
+from mdfa_core.bench.benchmarks import BENCHMARKS, measure, workload_of
 from mdfa_core.bench.profiling import profile
-from mdfa_core.bench.report import document, profile_table, refuse_unwritable, table, write
-from mdfa_core.bench.rows import ROWS, measure, profiled
+from mdfa_core.bench.report import check_writable, document, profile_table, table, write
 from mdfa_core.bench.settings import Settings
 
 __all__ = [
-    "ROWS",
+    "BENCHMARKS",
     "Settings",
+    "check_writable",
     "document",
     "measure",
     "profile",
     "profile_table",
-    "profiled",
-    "refuse_unwritable",
     "table",
+    "workload_of",
     "write",
 ]

@@ -1,4 +1,4 @@
-"""Peak resident memory of training runs, each in a process of its own."""
+"""Peak resident memory of training runs, each measured in its own process."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from mdfa_core.bench.cases import FC, Case
+from mdfa_core.base.errors import MdfaError
 from mdfa_core.bench.timing import Step
-from mdfa_core.errors import MdfaError
-from mdfa_core.kernels import PRECISIONS
+from mdfa_core.bench.workloads import FC, Workload
+from mdfa_core.compute.kernels import PRECISIONS
 
 _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")
@@ -23,11 +23,11 @@ _RESET = Path("/proc/self/clear_refs")
 
 @dataclasses.dataclass(frozen=True)
 class Peak:
-    """Resident bytes of a run beyond what the libraries take.
+    """Peak resident bytes of a run, less the memory of the libraries.
 
     Attributes:
-        run: the most it had at any time.
-        training: the most from its first step on, when the net had been made.
+        run: the peak of the whole run.
+        training: the peak from the first training step on, after the network was created.
     """
 
     run: int
@@ -36,7 +36,14 @@ class Peak:
 
 @functools.cache
 def run_apart(kind: str, optimizer: str, *, threads: int, precision: str, steps: int) -> Peak:
-    """What a CIFAR FC run of `ours` or `autograd` takes at its peak; measured once.
+    """The peak memory of a CIFAR FC run in a process of its own, measured once and then cached.
+
+    Args:
+        kind: `ours` or `autograd`.
+        optimizer: name of the optimizer.
+        threads: CPU threads.
+        precision: name of the precision.
+        steps: training steps.
 
     Raises:
         MdfaError: the process failed.
@@ -51,15 +58,15 @@ def run_apart(kind: str, optimizer: str, *, threads: int, precision: str, steps:
 
 
 def child(kind: str, optimizer: str, threads: str, precision: str, steps: str) -> None:
-    """What the process of `run_apart` does: train, and write the peak to standard output."""
+    """The main function of `run_apart`'s process: train, and write the peak to standard output as JSON."""
     torch.set_num_threads(int(threads))
     json.dump(dataclasses.asdict(_peak(kind, optimizer, precision, int(steps))), sys.stdout)
 
 
 def _peak(kind: str, optimizer: str, precision: str, steps: int) -> Peak:
-    tiny = _made(kind, Case("tiny", "fc:4", (1, 2, 2), "mdfa", optimizer), precision)
+    tiny = _made(kind, Workload("tiny", "fc:4", (1, 2, 2), "mdfa", optimizer), precision)
     for _ in range(2):
-        tiny()  # what the libraries load at first use
+        tiny()  # loads what the libraries load at first use
     before = _resident()
     step = _made(kind, dataclasses.replace(FC, optimizer=optimizer), precision)
     making = _highest()
@@ -70,27 +77,27 @@ def _peak(kind: str, optimizer: str, precision: str, steps: int) -> Peak:
     return Peak(run=max(making, training) - before, training=training - before)
 
 
-def _made(kind: str, case: Case, precision: str) -> Step:
-    return case.ours(PRECISIONS[precision]) if kind == "ours" else case.autograd()["plain"]
+def _made(kind: str, workload: Workload, precision: str) -> Step:
+    return workload.our_step(PRECISIONS[precision]) if kind == "ours" else workload.autograd_steps()["plain"]
 
 
 def _resident() -> int:
-    """Resident bytes now; from now on `_highest` forgets what was before, where the system can do that."""
+    """Resident bytes now. Also resets the peak that `_highest` reads, if the system can do that."""
     if _STATUS.exists():
-        with contextlib.suppress(OSError):  # then what the libraries' start took at its peak counts too
+        with contextlib.suppress(OSError):  # without a reset, the peak of loading the libraries counts, too
             _RESET.write_text("5", encoding="ascii")
         return _status("VmRSS")
     return _highest()
 
 
 def _highest() -> int:
-    """The peak of resident bytes.
+    """Peak resident bytes.
 
-    Linux's `ru_maxrss` is not used: a new process starts with its parent's peak in it.
+    Linux's `ru_maxrss` is of no use: a new process starts with its parent's peak.
     """
     if _STATUS.exists():
         return _status("VmHWM")
-    import resource  # not on every system
+    import resource  # does not exist on Windows
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

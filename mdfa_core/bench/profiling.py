@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, operator by operator."""
+"""A profile of a training step: time per PyTorch operator."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as torch_profile
 
-from mdfa_core.bench.cases import Case
 from mdfa_core.bench.settings import Settings
+from mdfa_core.bench.workloads import Workload
 
 
 @dataclass(frozen=True)
 class Operator:
-    """One kind of PyTorch operator on operands of one set of shapes.
+    """A PyTorch operator on operands of certain shapes.
 
     Attributes:
-        name: as PyTorch calls it.
-        shapes: of its tensors.
-        calls: a step.
-        seconds: a step, without the operators it calls.
-        share: of the whole step's operator time.
+        name: PyTorch's name of the operator.
+        shapes: shapes of its tensors.
+        calls: calls per step.
+        seconds: time per step, without the operators it calls.
+        share: share of the step's total operator time.
     """
 
     name: str
@@ -34,11 +34,11 @@ class Operator:
     share: float
 
 
-def profile(case: Case, settings: Settings) -> list[Operator]:
-    """The operators of this project's step, the costliest first; the profiler itself makes each a little slower."""
+def profile(workload: Workload, settings: Settings) -> list[Operator]:
+    """The operators of this project's training step, slowest first. The profiler slows each call a little."""
     steps = 3 if settings.quick else 50
     with settings.in_force():
-        step = case.ours(settings.numbers)
+        step = workload.our_step(settings.dtypes)
         for _ in range(3):
             step()
         profiler = torch_profile(activities=[ProfilerActivity.CPU], record_shapes=True, acc_events=True)
@@ -64,13 +64,13 @@ def profile(case: Case, settings: Settings) -> list[Operator]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep off the screen what the profiler's library writes there about starting and stopping."""
+    """Hide the messages that the profiler's library writes to standard error."""
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(null, 2)
         yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-        os.close(nowhere)
+        os.close(null)

@@ -1,10 +1,9 @@
-"""Results as a JSON document, and that document as a table of plain text."""
+"""Benchmark results as a JSON document, and a plain-text table of that document."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
-import importlib.metadata
 import json
 import os
 import platform
@@ -16,13 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from mdfa_core import kernels
+from mdfa_core.base import distribution
+from mdfa_core.base.errors import InvalidValue
+from mdfa_core.base.machine import cores, processor
+from mdfa_core.bench.benchmarks import BenchmarkResult
 from mdfa_core.bench.profiling import Operator
-from mdfa_core.bench.rows import Result
 from mdfa_core.bench.settings import Settings
 from mdfa_core.bench.timing import UNCOUNTED
-from mdfa_core.errors import InvalidValue
-from mdfa_core.machine import cores
+from mdfa_core.compute import kernels
 
 FORMAT = 1
 
@@ -33,13 +33,13 @@ _BAR = 40  # characters of the longest bar
 # ------------------------------------------------------------------------------------------------------------ document
 
 
-def document(results: Sequence[Result], settings: Settings, command: str) -> dict[str, Any]:
-    """Everything about a benchmark as JSON takes it: what was measured, on what, how, when.
+def document(results: Sequence[BenchmarkResult], settings: Settings, command: str) -> dict[str, Any]:
+    """The results of a benchmark run as a JSON document, with machine, versions, settings and date.
 
     Args:
-        results: the rows.
+        results: one per benchmark.
         settings: how they were measured.
-        command: what was typed.
+        command: the command line, for reference.
     """
     return {
         "format": FORMAT,
@@ -51,7 +51,7 @@ def document(results: Sequence[Result], settings: Settings, command: str) -> dic
         "precision": settings.precision,
         "gemm": {
             "asked for": os.environ.get(kernels.GEMM_VARIABLE) or "auto",
-            "served": "onednn" if kernels.onednn_serves() else "addmm",
+            "served": "onednn" if kernels.uses_onednn() else "addmm",
         },
         "protocol": {
             "quick": settings.quick,
@@ -63,18 +63,18 @@ def document(results: Sequence[Result], settings: Settings, command: str) -> dic
     }
 
 
-def refuse_unwritable(path: Path) -> None:
-    """Refuse a file that cannot be written, before anything is measured.
+def check_writable(path: Path) -> None:
+    """Check that a file can be created, before anything is measured.
 
     Raises:
-        InvalidValue: it is a folder, or in none.
+        InvalidValue: `path` is a folder, or its folder does not exist.
     """
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise InvalidValue(f"{path} cannot be written: give the name of a file in a folder that exists")
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a document as JSON.
+    """Write a document to a JSON file.
 
     Raises:
         InvalidValue: the file cannot be written.
@@ -85,7 +85,7 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
         raise InvalidValue(f"{path} cannot be written ({error.strerror}): give another file") from None
 
 
-def _row(result: Result) -> dict[str, Any]:
+def _row(result: BenchmarkResult) -> dict[str, Any]:
     return {
         **{name: getattr(result, name) for name in ("name", "measured", "unit", "other_name", "kind", "details")},
         **{name: dataclasses.asdict(getattr(result, name)) for name in ("ours", "other", "compared")},
@@ -95,9 +95,9 @@ def _row(result: Result) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers depend on: processor, cores, vector instructions, memory, system; no host's name."""
+    """The machine: processor, cores, vector instructions, memory, system, load. Contains no host name."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": cores(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "memory GiB": _memory_gib(),
@@ -107,10 +107,10 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what does the work."""
+    """Versions of the packages and libraries that do the work."""
     build = torch.__config__.show()
     found = {
-        "mdfa": importlib.metadata.version("mdfa"),
+        "mdfa": distribution.VERSION,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -119,15 +119,6 @@ def versions() -> dict[str, str]:
         match = re.search(pattern, build)
         found[name] = match[1] if match else "none"
     return found
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-        if match:
-            return match[1].strip()
-    return platform.processor() or platform.machine() or "unknown"
 
 
 def _memory_gib() -> float | None:
@@ -141,14 +132,14 @@ def _memory_gib() -> float | None:
 
 
 def table(content: Mapping[str, Any]) -> str:
-    """A document as lines of at most 120 characters."""
+    """A plain-text table of a document, in lines of at most 120 characters."""
     lines = [*_conditions(content), "", *_aligned([_HEADINGS, *(_cells(row) for row in content["rows"])]), ""]
     aimed = [row for row in content["rows"] if row["met"] is not None]
     lines += _notes(content["rows"])
     if aimed:
         lines.append(f"{sum(row['met'] for row in aimed)} of {len(aimed)} aims are met.")
     if content["protocol"]["quick"]:
-        lines.append("Measured with --quick: good for seeing that everything runs, not for its numbers.")
+        lines.append("Measured with --quick, which shows that everything runs. Do not use the numbers.")
     return "\n".join(lines)
 
 
@@ -183,7 +174,7 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def shown(value: float, unit: str) -> str:
-    """A measured value for people."""
+    """Format a measured value."""
     if unit == "s":
         return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"
     if unit == "bytes":
@@ -192,7 +183,7 @@ def shown(value: float, unit: str) -> str:
 
 
 def shown_comparison(kind: str, value: float) -> str:
-    """A comparison for people: 0.42, 4.10× or 5.0 %."""
+    """Format a comparison: 0.42, 4.10× or 5.0 %."""
     if kind == "gain":
         return f"{_fixed(value, 2)}×"
     if kind == "loss":
@@ -201,14 +192,14 @@ def shown_comparison(kind: str, value: float) -> str:
 
 
 def _fixed(value: float, decimals: int) -> str:
-    """A number with so many decimals below ten, one fewer from ten on, two fewer from a hundred on: a table's width."""
+    """Format with `decimals` decimals below 10, one fewer from 10, two fewer from 100: the width stays the same."""
     before = len(str(int(abs(round(value, decimals)))))
     decimals = max(0, decimals + 1 - before)
     return f"{round(value, decimals) + 0.0:.{decimals}f}"  # + 0.0: no negative zero
 
 
 def shown_spread(kind: str, spread: Mapping[str, float]) -> str:
-    """Median and quartiles of a comparison for people; equal ones once."""
+    """Format median and quartiles of a comparison, without quartiles if they are equal."""
     median, low, high = (shown_comparison(kind, spread[name]) for name in ("median", "low", "high"))
     short = [text.removesuffix(" %").removesuffix("×") for text in (low, high)]
     return median if low == high else f"{median} ({short[0]}–{short[1]})"
@@ -234,12 +225,12 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if "matrix rate" in details:
             rate = details["matrix rate"]
             lines += [
-                f"{row['name']}: {details['multiply-adds'] / 1e6:.0f} million multiply-adds at {rate['GFLOP/s']:.0f} "
-                f"GFLOP/s, the best of its products: {rate['product']} by {rate['path']}",
+                f"{row['name']}: {details['multiply-adds'] / 1e6:.0f} million multiply-adds at the "
+                f"{rate['GFLOP/s']:.0f} GFLOP/s of its fastest product: {rate['product']} by {rate['path']}",
                 "",
             ]
         if "cost per replica" in details:
-            lines.append(f"{row['name']}: cost of one replica's step in a stack of R")
+            lines.append(f"{row['name']}: time of a step per replica, in a stack of R")
             costs = details["cost per replica"]
             longest = max(cost["median"] for cost in costs)
             for cost in costs:
@@ -255,12 +246,12 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                 "",
             ]
         if "probes a second" in details:
-            lines += [f"{row['name']}: the probe looked {details['probes a second']:.1f} times a second", ""]
+            lines += [f"{row['name']}: {details['probes a second']:.1f} probes per second", ""]
     return lines
 
 
 def profile_table(title: str, operators: Sequence[Operator], most: int = 16) -> str:
-    """The costliest operators of a step, as lines of at most 120 characters."""
+    """A plain-text table of the slowest operators of a step, in lines of at most 120 characters."""
     total = sum(operator.seconds for operator in operators)
     rows = [("operator", "shapes", "calls", "a step", "share")]
     for operator in operators[:most]:

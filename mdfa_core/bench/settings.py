@@ -1,32 +1,30 @@
-"""How a benchmark is run: threads, precision, patience."""
+"""Settings of a benchmark: threads, precision, number and length of measurements."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-import torch
-
-from mdfa_core import devices
-from mdfa_core.errors import DeviceError
-from mdfa_core.kernels import Precision, onednn_serves, precision_named
-from mdfa_core.machine import checked_threads, cores
+from mdfa_core.base import devices
+from mdfa_core.base.errors import DeviceError
+from mdfa_core.base.machine import checked_threads, cores
+from mdfa_core.compute import threads
+from mdfa_core.compute.kernels import Precision, precision_named, uses_onednn
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How the rows are measured.
+    """How the benchmarks are measured.
 
     Attributes:
-        threads: CPU threads; the aims are stated for two.
-        precision: name of this project's precision; what it is compared with stays at float32.
-        device: where; only the CPU is measured here.
-        quick: whether a few blocks are enough, to see that everything runs.
+        threads: CPU threads. The aims hold for two.
+        precision: name of this project's precision. Autograd always uses float32.
+        device: must be the CPU.
+        quick: whether to measure only a few steps, to see that everything runs.
 
     Raises:
-        InvalidValue: there are not that many cores, or MDFA_GEMM names no path.
-        DeviceError: the device is not here or is not the CPU, or MDFA_GEMM names a path that is not here.
+        InvalidValue: there are fewer cores than threads, or MDFA_GEMM has an unknown value.
+        DeviceError: the device is missing or not the CPU, or MDFA_GEMM asks for a library that is missing here.
         UnknownName: there is no such precision.
     """
 
@@ -38,32 +36,26 @@ class Settings:
     def __post_init__(self) -> None:
         checked_threads(self.threads)
         precision_named(self.precision)
-        onednn_serves()
+        uses_onednn()
         device = devices.resolve(self.device)
         if device.type != "cpu":
             raise DeviceError(f"the benchmark measures the CPU, not {device}: run python benchmarks/gpu.py for a GPU")
 
     @property
-    def numbers(self) -> Precision:
-        """The precision itself."""
+    def dtypes(self) -> Precision:
+        """The `Precision` called `precision`."""
         return precision_named(self.precision)
 
     @property
     def rounds(self) -> int:
-        """Blocks of every variant."""
+        """Blocks of steps per variant."""
         return 2 if self.quick else 25
 
     @property
     def seconds(self) -> float:
-        """What a block of steps should take."""
+        """Target duration of a block of steps."""
         return 0.001 if self.quick else 0.05
 
-    @contextmanager
-    def in_force(self) -> Iterator[None]:
-        """PyTorch uses this many threads."""
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
+    def in_force(self) -> AbstractContextManager[None]:
+        """Context manager in which PyTorch uses `threads` threads."""
+        return threads.limited(self.threads)

@@ -1,4 +1,4 @@
-"""Interleaved blocks of steps, and what their times come to: medians and quartiles."""
+"""Timing in interleaved blocks of steps, summarized by medians and quartiles."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from typing import Any
 
 Step = Callable[[], Any]
-"""Does one training step (or whatever is measured)."""
+"""A function that does one training step, or whatever is measured."""
 
-UNCOUNTED = 2  # steps at the start of a block: they find the caches as the variant before left them
-_MOST = 200  # steps of a block
+UNCOUNTED = 2  # warm-up steps of a block: the previous variant has filled the caches
+_MOST = 200  # counted steps of a block
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Median and quartiles of measurements of one thing.
+    """Median and quartiles of repeated measurements.
 
     Attributes:
-        median: half of them are smaller.
-        low: a quarter of them are smaller.
-        high: three quarters of them are smaller.
+        median: the median.
+        low: the first quartile.
+        high: the third quartile.
     """
 
     median: float
@@ -33,24 +33,24 @@ class Spread:
 
     @staticmethod
     def of(values: Sequence[float]) -> Spread:
-        """Median and quartiles, interpolated between the two nearest of the sorted values."""
+        """Median and quartiles of `values`, interpolated linearly."""
         if len(values) == 1:
             return Spread(values[0], values[0], values[0])
         low, median, high = statistics.quantiles(values, n=4, method="inclusive")
         return Spread(median, low, high)
 
     def scaled(self, factor: float) -> Spread:
-        """The same in another unit, by a positive factor."""
+        """The spread in another unit, given a positive conversion factor."""
         return Spread(self.median * factor, self.low * factor, self.high * factor)
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """What a step of one variant took, block by block.
+    """Timings of one variant.
 
     Attributes:
-        seconds: mean duration of a counted step, one per block.
-        steps: how many steps of each block were counted.
+        seconds: mean duration of a counted step, one value per block.
+        steps: counted steps per block.
     """
 
     seconds: tuple[float, ...]
@@ -58,7 +58,7 @@ class Blocks:
 
     @property
     def spread(self) -> Spread:
-        """Seconds a step."""
+        """Seconds per step."""
         return Spread.of(self.seconds)
 
 
@@ -69,16 +69,16 @@ def interleaved(
     seconds: float,
     wait: Callable[[], Any] = lambda: None,
 ) -> dict[str, Blocks]:
-    """Time every variant in turn, a block of steps at a time, for so many rounds.
+    """Time several variants in turn, one block of steps at a time.
 
-    Single steps in turn would measure each other's leavings in the caches, and one variant after the other the
-    machine's mood at the time: blocks in turn do neither.
+    Alternating single steps would measure cache misses caused by the other variants. Timing one variant after the other
+    would measure changes of the machine's load. Alternating blocks avoid both.
 
     Args:
-        variants: what to do, by name.
-        rounds: blocks of each variant.
-        seconds: how long the counted steps of a block should take; there is at least one.
-        wait: returns when the device has done what it was told.
+        variants: steps by name.
+        rounds: blocks per variant.
+        seconds: target duration of a block's counted steps; at least one step is counted.
+        wait: returns when the device has finished its work.
     """
     with _undisturbed():
         steps = {name: _block_length(step, seconds, wait) for name, step in variants.items()}
@@ -92,7 +92,7 @@ def interleaved(
 
 
 def ratios(numerator: Blocks, denominator: Blocks) -> Spread:
-    """Ratios of two variants' times in the same round, so that a machine that slows down slows both."""
+    """Ratios of two variants' times in the same round. If the machine slows down, it slows both."""
     return Spread.of([a / b for a, b in zip(numerator.seconds, denominator.seconds, strict=True)])
 
 
@@ -112,13 +112,13 @@ def _timed(step: Step, steps: int, wait: Callable[[], Any]) -> float:
 
 def _block_length(step: Step, seconds: float, wait: Callable[[], Any]) -> int:
     for _ in range(UNCOUNTED):
-        step()  # whatever is made at first use
+        step()  # includes work that is done at first use only
     return min(_MOST, max(1, round(seconds / min(_timed(step, 1, wait) for _ in range(3)))))
 
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Keep Python's garbage collector out of the measurement."""
+    """Context manager without Python's garbage collector."""
     enabled = gc.isenabled()
     gc.collect()
     gc.disable()

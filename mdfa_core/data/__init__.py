@@ -1,10 +1,14 @@
-"""Labelled images: the data sets, and n-class tasks drawn from them by a seed."""
+"""Labelled images: the data sets, and classification tasks of n random classes drawn from them by a seed.
+
+`load_task` is the entry: it returns the training, validation and test split of a task. Add a data set of your own with
+`DATASETS.add(name, ArrayDataSet(...))`, or with a subclass of `DataSet`.
+"""
 
 from mdfa_core.data.arrays import ArrayDataSet
-from mdfa_core.data.cache import TaskCache, TaskFacts
-from mdfa_core.data.source import ArrayImages, DataSet, Facts, Images
-from mdfa_core.data.table import DATASETS, Description, check, describe, fetch
-from mdfa_core.data.tasks import MEMORY_LIMIT, ArraySplit, Gathered, LazySplit, Split, Task, load_task
+from mdfa_core.data.cache import TaskCache, TaskSummary
+from mdfa_core.data.datasets import DATASETS, Description, check, describe, fetch
+from mdfa_core.data.source import ArrayImages, Counts, DataSet, Images
+from mdfa_core.data.tasks import MEMORY_LIMIT, ArraySplit, LazySplit, Split, StackedSplits, Task, load_task
 
 __all__ = [
     "DATASETS",
@@ -12,16 +16,16 @@ __all__ = [
     "ArrayDataSet",
     "ArrayImages",
     "ArraySplit",
+    "Counts",
     "DataSet",
     "Description",
-    "Facts",
-    "Gathered",
     "Images",
     "LazySplit",
     "Split",
+    "StackedSplits",
     "Task",
     "TaskCache",
-    "TaskFacts",
+    "TaskSummary",
     "check",
     "describe",
     "fetch",

@@ -1,4 +1,4 @@
-"""A data set from arrays in memory: the shortest way to bring one's own images."""
+"""A data set from arrays in memory: the shortest way to use images of your own."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from typing import Any, final
 
 import numpy as np
 
-from mdfa_core.data.places import Place
-from mdfa_core.data.source import ArrayImages, DataSet, Facts, Integers, Part, Pixels, Shape, fixed_shape, select
-from mdfa_core.errors import InvalidValue
+from mdfa_core.base.errors import InvalidValue
+from mdfa_core.data.data_dir import DataDir
+from mdfa_core.data.source import ArrayImages, Counts, DataSet, Integers, Part, Pixels, Shape, fixed_shape, select
 
 
 @final
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ArrayDataSet(DataSet):
-    """Images and labels given as arrays; `DATASETS.add("mine", ArrayDataSet(...))` is all it takes to use them.
+    """Images and labels given as arrays. `DATASETS.add("mine", ArrayDataSet(...))` makes them available everywhere.
 
     Attributes:
-        train_images, test_images: uint8 [N, C, H, W], both of one C, H, W; not copied, so leave them alone afterwards.
-        train_labels, test_labels: integers [N], 0 to the number of classes - 1; every class occurs in both.
+        train_images, test_images: uint8 [N, C, H, W], with the same C, H, W. They are not copied, so do not change them
+            afterwards.
+        train_labels, test_labels: integers [N] from 0 to the number of classes - 1. Every class must occur in both.
         class_names: one name per class, at least two.
-        title, source, licence: said in messages and lists.
+        title, source, licence: shown in messages and lists.
 
     Raises:
-        InvalidValue: the arrays are not like this.
+        InvalidValue: an array has the wrong dtype, shape or values, or there are fewer than two class names.
     """
 
     train_images: Pixels
@@ -56,36 +57,36 @@ class ArrayDataSet(DataSet):
                 f"give both in one shape"
             )
         for name, value in checked.items():
-            object.__setattr__(self, name, value)  # the way a frozen dataclass fills itself
+            object.__setattr__(self, name, value)  # how a frozen dataclass sets its own fields
 
     @property
-    def facts(self) -> Facts:
-        return Facts(classes=len(self.class_names), train=len(self.train_labels), test=len(self.test_labels))
+    def counts(self) -> Counts:
+        return Counts(classes=len(self.class_names), train=len(self.train_labels), test=len(self.test_labels))
 
-    def find(self, place: Place) -> Path | None:
+    def find(self, data_dir: DataDir) -> Path | None:
         return None
 
-    def fetch(self, place: Place, *, verify: bool = False, mirror: str | None = None) -> None:
-        """Nothing to do: it is in memory."""
+    def fetch(self, data_dir: DataDir, *, verify: bool = False, mirror: str | None = None) -> None:
+        """Does nothing: the images are in memory."""
 
     def shape(self, image_size: int | None) -> Shape:
         _, channels, height, width = self.train_images.shape
         return fixed_shape(self.title, (channels, height, width), image_size)
 
-    def list_classes(self, place: Place) -> tuple[str, ...]:
+    def list_classes(self, data_dir: DataDir) -> tuple[str, ...]:
         return tuple(self.class_names)
 
-    def images(self, place: Place, part: Part, class_ids: Sequence[int], image_size: int | None) -> ArrayImages:
+    def images(self, data_dir: DataDir, part: Part, class_ids: Sequence[int], image_size: int | None) -> ArrayImages:
         self.shape(image_size)
         if part == "test":
             return select(self.test_images, self.test_labels, class_ids)
         return select(self.train_images, self.train_labels, class_ids)
 
-    def check(self, place: Place) -> list[str]:
-        facts = self.facts
+    def check(self, data_dir: DataDir) -> list[str]:
+        counts = self.counts
         return [
-            f"{self.title}: readable, {facts.train} training and {facts.test} test images of {facts.classes} classes, "
-            f"in memory"
+            f"{self.title}: readable, {counts.train} training and {counts.test} test images of {counts.classes} "
+            f"classes, in memory"
         ]
 
 
@@ -103,6 +104,6 @@ def _checked_labels(name: str, labels: Any, images: int, classes: Sequence[str])
     if not np.array_equal(np.unique(array), np.arange(len(classes))):
         raise InvalidValue(
             f"{name} are {array.min()} to {array.max()}, {len(np.unique(array))} different values: "
-            f"every class from 0 to {len(classes) - 1} has to occur, and no other number"
+            f"give every class from 0 to {len(classes) - 1} at least once, and no other number"
         )
     return array.astype(np.int64)

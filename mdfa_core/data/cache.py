@@ -1,4 +1,4 @@
-"""Tasks that many runs share: each is read once and kept while there is room."""
+"""A cache of tasks: runs that train on the same task share one copy in memory."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mdfa_core.data.tasks import MEMORY_LIMIT, ArraySplit, Task, load_task
 
 
 @dataclass(frozen=True)
-class TaskFacts:
-    """What is worth knowing about a task that need not be in memory.
+class TaskSummary:
+    """Facts about a task that remain known after the task has left the cache.
 
     Attributes:
-        train: its training images.
-        checksum: as `Task.checksum`.
+        train: number of training images.
+        checksum: see `Task.checksum`.
     """
 
     train: int
@@ -26,13 +26,13 @@ class TaskFacts:
 
 
 class TaskCache:
-    """`load_task` with a memory; what is asked for again and still kept is the very same task.
+    """`load_task` with a least-recently-used cache.
 
     Args:
-        data_dir: as `load_task` takes it.
-        device: likewise.
-        memory_limit: bytes of pixels of all kept tasks together; those not used for longest go first, and one stays in
-            any case.
+        data_dir: see `load_task`.
+        device: see `load_task`.
+        memory_limit: bytes of pixels that all cached tasks may take. If they take more, the least recently used task is
+            dropped. The latest task always stays.
     """
 
     def __init__(
@@ -43,26 +43,26 @@ class TaskCache:
     ) -> None:
         self.data_dir, self.device, self.memory_limit = data_dir, device, memory_limit
         self._tasks: OrderedDict[tuple[Any, ...], Task] = OrderedDict()
-        self._facts: dict[tuple[Any, ...], TaskFacts] = {}
+        self._summaries: dict[tuple[Any, ...], TaskSummary] = {}
 
     def load(self, name: str, **settings: Any) -> Task:
-        """The task `load_task(name, **settings)` gives with this cache's folder and device."""
+        """`load_task(name, **settings)` with this cache's data folder and device: the same object while cached."""
         key = (name, *sorted(settings.items()))
         if key not in self._tasks:
             task = load_task(name, **settings, data_dir=self.data_dir, device=self.device)
             self._tasks[key] = task
-            self._facts[key] = TaskFacts(len(task.train), task.checksum)
+            self._summaries[key] = TaskSummary(len(task.train), task.checksum)
             while len(self._tasks) > 1 and sum(map(_pixels, self._tasks.values())) > self.memory_limit:
                 self._tasks.popitem(last=False)
         self._tasks.move_to_end(key)
         return self._tasks[key]
 
-    def facts(self, name: str, **settings: Any) -> TaskFacts:
-        """The facts of that task; it is read only if it never was."""
+    def summary(self, name: str, **settings: Any) -> TaskSummary:
+        """The summary of the task. The task is loaded only if it never was before."""
         key = (name, *sorted(settings.items()))
-        if key not in self._facts:
+        if key not in self._summaries:
             self.load(name, **settings)
-        return self._facts[key]
+        return self._summaries[key]
 
 
 def _pixels(task: Task) -> int:

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from their official Python files, unpickled so that no file can run code."""
+"""CIFAR-10 and CIFAR-100, read from their official Python files by an unpickler that cannot run code."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from typing import Any, final
 
 import numpy as np
 
+from mdfa_core.base.errors import DataError
+from mdfa_core.data.data_dir import DataDir
 from mdfa_core.data.download import RemoteFile, download, extract, md5_of, unreadable
-from mdfa_core.data.places import Place
 from mdfa_core.data.source import (
     ArrayImages,
+    Counts,
     DataSet,
-    Facts,
     Integers,
     Part,
     Pixels,
     Shape,
     checked_part,
+    checksum_finding,
     fixed_shape,
     select,
 )
-from mdfa_core.errors import DataError
 
 BASE = "https://www.cs.toronto.edu/~kriz"
 
@@ -34,15 +35,15 @@ BASE = "https://www.cs.toronto.edu/~kriz"
 class Cifar(DataSet):
     """Colour photographs, three channels (RGB) of 32×32, in the official training and test part.
 
-    The files are looked for in the folder named `folder` and in the data folder itself.
+    The files are searched in the folder `folder` of the data folder, and in the data folder itself.
 
     Attributes:
-        classes: how many classes there are.
-        folder: name of the folder inside the archive.
-        train_files, test_files, meta_file: names of the files in it.
-        labels_key, names_key: the keys of the labels and of the class names in those files.
+        classes: number of classes.
+        folder: name of the folder in the archive.
+        train_files, test_files, meta_file: names of the files in that folder.
+        labels_key, names_key: keys of the labels and of the class names in those files.
         archive: the official archive.
-        official: MD5 checksum of every file in it.
+        official: MD5 checksum of every file in the archive.
 
     Source: A. Krizhevsky, Learning multiple layers of features from tiny images, 2009.
     """
@@ -69,72 +70,69 @@ class Cifar(DataSet):
         return (*self.train_files, *self.test_files, self.meta_file)
 
     @property
-    def facts(self) -> Facts:
-        return Facts(classes=self.classes, train=self.train_images, test=self.test_images)
+    def counts(self) -> Counts:
+        return Counts(classes=self.classes, train=self.train_images, test=self.test_images)
 
-    def find(self, place: Place) -> Path | None:
-        place.look()
-        nested = place.folder / self.folder
+    def find(self, data_dir: DataDir) -> Path | None:
+        data_dir.check_readable()
+        nested = data_dir.path / self.folder
         if any((nested / name).is_file() for name in self.files):
             return nested
-        # The files themselves in the data folder: only if all are there, since "train" and "test" are common names.
-        return place.folder if all((place.folder / name).is_file() for name in self.files) else None
+        # Accept the files in the data folder itself only if all are there, since "train" and "test" are common names.
+        return data_dir.path if all((data_dir.path / name).is_file() for name in self.files) else None
 
-    def fetch(self, place: Place, *, verify: bool = False, mirror: str | None = None) -> None:
-        folder = self.find(place) or place.folder / self.folder
+    def fetch(self, data_dir: DataDir, *, verify: bool = False, mirror: str | None = None) -> None:
+        folder = self.find(data_dir) or data_dir.path / self.folder
         missing = [name for name in self.files if not (folder / name).is_file()]
-        if place.named:
+        if data_dir.named:
             if missing:
-                place.require()
+                data_dir.check_exists()
                 raise DataError(
-                    f"{self.title} lacks {folder / missing[0]}: unpack {self.archive.address()} into {place.folder}, "
-                    f"or name no data folder to have it downloaded"
+                    f"{self.title} lacks {folder / missing[0]}: unpack {self.archive.address()} into {data_dir.path}, "
+                    f"or give no data folder to have it downloaded"
                 )
         elif missing or (verify and self._changed(folder)):
-            archive = download(self.archive, place.folder, mirror=mirror)
+            archive = download(self.archive, data_dir.path, mirror=mirror)
             extract(archive, self.folder, self.files, folder)
             archive.unlink(missing_ok=True)
 
     def shape(self, image_size: int | None) -> Shape:
         return fixed_shape(self.title, (3, 32, 32), image_size)
 
-    def list_classes(self, place: Place) -> tuple[str, ...]:
-        path = self._ready(place) / self.meta_file
+    def list_classes(self, data_dir: DataDir) -> tuple[str, ...]:
+        path = self._ready(data_dir) / self.meta_file
         names = read_pickle(path).get(self.names_key)
         if not isinstance(names, list) or [type(name) for name in names] != [str] * self.classes:
             raise DataError(f"{path} does not list {self.classes} class names as {self.names_key!r}: {_REMEDY}")
         return tuple(names)
 
-    def images(self, place: Place, part: Part, class_ids: Sequence[int], image_size: int | None) -> ArrayImages:
+    def images(self, data_dir: DataDir, part: Part, class_ids: Sequence[int], image_size: int | None) -> ArrayImages:
         self.shape(image_size)
-        return select(*self._part(place, part), class_ids)
+        return select(*self._part(data_dir, part), class_ids)
 
-    def check(self, place: Place) -> list[str]:
-        folder = self._ready(place)
-        self.list_classes(place)
-        train, test = (len(self._part(place, part)[1]) for part in ("train", "test"))
+    def check(self, data_dir: DataDir) -> list[str]:
+        folder = self._ready(data_dir)
+        self.list_classes(data_dir)
+        train, test = (len(self._part(data_dir, part)[1]) for part in ("train", "test"))
         changed = self._changed(folder)
         counts = f"{train} training and {test} test images of {self.classes} classes"
         findings = [f"{self.title}: readable, {counts} in {folder}"]
         if changed:
-            findings.append(
-                f"{self.title}: not the official files (the checksum differs): {', '.join(changed)}; the images may be "
-                f"split into training and test differently, so say so beside published results"
-            )
+            findings.append(checksum_finding(self.title, changed))
         else:
             findings.append(f"{self.title}: all checksums are the official ones")
         return findings
 
-    def _ready(self, place: Place) -> Path:
-        self.fetch(place)
-        return self.find(place) or place.folder / self.folder
+    def _ready(self, data_dir: DataDir) -> Path:
+        self.fetch(data_dir)
+        return self.find(data_dir) or data_dir.path / self.folder
 
     def _changed(self, folder: Path) -> list[str]:
         return [name for name in self.files if md5_of(folder / name) != self.official[name]]
 
-    def _part(self, place: Place, part: str) -> tuple[Pixels, Integers]:
+    def _part(self, data_dir: DataDir, part: str) -> tuple[Pixels, Integers]:
         """Pixels [N, 3, 32, 32] and class numbers [N] of one part."""
-        folder = self._ready(place)
+        folder = self._ready(data_dir)
         names = self.test_files if part == "test" else self.train_files
         batches = [self._batch(folder / name) for name in names]
         if len(batches) == 1:
@@ -156,7 +154,7 @@ _REMEDY = "delete its folder and fetch the data set again, or unpack the officia
 
 
 def _allowed() -> dict[tuple[str, str], Any]:
-    """Everything a pickle of byte arrays names, under its names in numpy 1 and 2."""
+    """The classes and functions that a pickle of byte arrays refers to, by their names in NumPy 1 and 2."""
     reconstruct = np.zeros(1, np.uint8).__reduce__()[0]
     from_buffer = np.zeros(1, np.uint8).__reduce_ex__(5)[0]
     allowed: dict[tuple[str, str], Any] = {
@@ -171,16 +169,16 @@ def _allowed() -> dict[tuple[str, str], Any]:
 
 
 def _bytes_dtype(name: str, *_: object) -> np.dtype[np.uint8]:
-    """numpy's own uint8, which no state in a file can change: a forged one could make numpy follow wild pointers."""
+    """NumPy's own uint8 dtype, so that a file cannot set a dtype's state: a forged one could crash NumPy."""
     if name != "u1":
-        raise pickle.UnpicklingError(f"it holds an array of {name!r}, not of bytes")
+        raise pickle.UnpicklingError(f"it holds an array of {name!r} instead of bytes")
     return np.dtype(np.uint8)
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """Bytes as Python 3 writes them for Python 2, in latin1; other codecs are not for data."""
+    """Bytes as Python 3 pickles them for Python 2, in latin1. Other codecs are refused."""
     if encoding != "latin1":
-        raise pickle.UnpicklingError(f"bytes in {encoding}")
+        raise pickle.UnpicklingError(f"it holds bytes encoded in {encoding}")
     return text.encode("latin1")
 
 
@@ -188,24 +186,26 @@ _ALLOWED = _allowed()
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Builds plain containers and arrays of bytes only; a pickle that names anything else is refused before it runs."""
+    """Loads plain containers and arrays of bytes only. A pickle that refers to anything else is refused, not run."""
 
     def find_class(self, module: str, name: str) -> Any:
         try:
             return _ALLOWED[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which data has no use for") from None
+            raise pickle.UnpicklingError(f"it refers to {module}.{name}, which is not allowed") from None
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
-    """The dictionary in a pickle file of Python 2 or 3 made of plain containers and arrays of bytes.
+    """Read a dictionary from a pickle file of Python 2 or 3 without running code from the file.
+
+    The dictionary may hold plain containers and arrays of bytes.
 
     Raises:
-        DataError: unreadable, truncated, corrupt, not a dictionary, or it holds anything else.
+        DataError: the file is unreadable, truncated or corrupt, is no dictionary, or holds other objects.
     """
     try:
         with path.open("rb") as file:
-            # latin1: how numpy arrays pickled by Python 2, as in the official files, are read
+            # latin1: the official files were pickled by Python 2
             content = _ArrayUnpickler(file, encoding="latin1").load()
     except OSError as error:
         raise unreadable(path, error) from None

@@ -1,4 +1,4 @@
-"""One image file → one square of uint8 pixels."""
+"""Decode an image file into a square of uint8 pixels."""
 
 from __future__ import annotations
 
@@ -9,30 +9,37 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from mdfa_core.base.errors import DataError
 from mdfa_core.data.source import Pixels
-from mdfa_core.errors import DataError
 
 EXTENSIONS = frozenset((".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pnm"))
-"""Lower-case ends of the names that count as images; every other file is ignored."""
+"""Lower-case extensions of image files; all other files are ignored."""
 
 
-# Pillow refuses what is far too large; of what is merely large it warns, which tells a user nothing to do. Not around
-# each reading: images are read in threads, and filters are the whole process's.
+# Pillow refuses images that are far too large and warns about merely large ones. The warning asks nothing of the user,
+# so we ignore it, once for the process: images are read in threads, and warning filters belong to the process.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def read_image(path: Path, size: int) -> Pixels:
-    """The image as RGB, its largest centred square scaled to `size` × `size`: uint8 [3, size, size].
+    """Decode an image as RGB, crop its centre to a square and scale it: uint8 [3, size, size].
 
-    Greyscale is repeated in the three channels, CMYK and palettes are converted, transparency is dropped, 16-bit grey
-    keeps its upper 8 bits, of an animation the first frame is taken, and a camera's rotation mark (EXIF) is ignored, as
-    is usual for ImageNet. The square is cut first: side min(H, W), offsets ⌊(H - side) / 2⌋ and ⌊(W - side) / 2⌋. It is
-    scaled by Pillow's bilinear filter, which averages over all the pixels it covers when shrinking (antialiasing); a
-    square of the right size already stays as it is.
+    Greyscale is repeated in three channels, CMYK and palettes are converted, and transparency is dropped. 16-bit
+    grey keeps its upper 8 bits. An animation gives its first frame. The camera's rotation mark (EXIF) is ignored, as is
+    usual for ImageNet.
+
+    The crop comes first: side min(H, W), offsets ⌊(H - side) / 2⌋ and ⌊(W - side) / 2⌋. Then Pillow's bilinear filter
+    with antialiasing scales the square, unless it already has the right size.
+
+    Args:
+        path: the file.
+        size: pixels a side of the result.
 
     Raises:
-        DataError: the file is missing, truncated, corrupt or not an image.
+        DataError: the file is missing, truncated, corrupt, or not an image.
     """
+    if path.exists() and not path.is_file():  # a pipe would wait for ever
+        raise DataError(f"{path} is no file: replace or remove it")
     try:
         with Image.open(path) as image:
             square = _square(_rgb(image), size)
@@ -45,9 +52,9 @@ def read_image(path: Path, size: int) -> Pixels:
 
 def _rgb(image: Image.Image) -> Image.Image:
     image.load()
-    if image.mode.startswith("I"):  # Pillow would clip these to 0..255: nearly everything to white
+    if image.mode.startswith("I"):  # Pillow would clip these values to 0..255, so that nearly all become white
         return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode == "P" and "transparency" in image.info:  # the way to convert that Pillow does not warn about
+    if image.mode == "P" and "transparency" in image.info:  # the conversion that Pillow does not warn about
         return image.convert("RGBA").convert("RGB")
     return image.convert("RGB")
 

@@ -1,4 +1,4 @@
-"""MNIST from its four official idx files, packed (.gz) or unpacked."""
+"""MNIST, read from its four official idx files, compressed (.gz) or not."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from typing import final
 
 import numpy as np
 
+from mdfa_core.base.errors import DataError
+from mdfa_core.data.data_dir import DataDir
 from mdfa_core.data.download import RemoteFile, download, md5_of, unreadable
-from mdfa_core.data.places import Place
 from mdfa_core.data.source import (
     ArrayImages,
+    Counts,
     DataSet,
-    Facts,
     Integers,
     Part,
     Pixels,
     Shape,
     checked_part,
+    checksum_finding,
     fixed_shape,
     select,
 )
-from mdfa_core.errors import DataError
 
 BASE = "https://ossci-datasets.s3.amazonaws.com/mnist"
-"""A long-standing mirror of the original server (yann.lecun.com), which does not serve the files any more."""
+"""A long-standing mirror. The original server (yann.lecun.com) no longer offers the files."""
 
 _PREFIX = {"train": "train", "test": "t10k"}
 _MD5 = {
@@ -46,7 +47,7 @@ OFFICIAL = tuple(RemoteFile(BASE, f"{name}.gz", md5) for name, md5 in _MD5.items
 class Mnist(DataSet):
     """70,000 handwritten digits, one channel of 28×28, in the official training and test part.
 
-    The files are looked for in `mnist/`, in `MNIST/raw/` and in the folder itself.
+    The files are searched in `mnist/`, `MNIST/raw/` and the data folder itself.
 
     Source: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Gradient-based learning applied to document recognition, 1998.
     """
@@ -58,25 +59,25 @@ class Mnist(DataSet):
     files: tuple[RemoteFile, ...] = OFFICIAL
 
     @property
-    def facts(self) -> Facts:
-        return Facts(classes=10, train=60_000, test=10_000)
+    def counts(self) -> Counts:
+        return Counts(classes=10, train=60_000, test=10_000)
 
-    def find(self, place: Place) -> Path | None:
-        place.look()
-        folders = (place.folder / "mnist", place.folder / "MNIST" / "raw", place.folder)
+    def find(self, data_dir: DataDir) -> Path | None:
+        data_dir.check_readable()
+        folders = (data_dir.path / "mnist", data_dir.path / "MNIST" / "raw", data_dir.path)
         return next((folder for folder in folders if any(_existing(folder, name) for name in _MD5)), None)
 
-    def fetch(self, place: Place, *, verify: bool = False, mirror: str | None = None) -> None:
-        folder = self.find(place) or place.folder / "mnist"
+    def fetch(self, data_dir: DataDir, *, verify: bool = False, mirror: str | None = None) -> None:
+        folder = self.find(data_dir) or data_dir.path / "mnist"
         for file in self.files:
             name = file.name.removesuffix(".gz")
             existing = _existing(folder, name)
-            if place.named:
+            if data_dir.named:
                 if existing is None:
-                    place.require()
+                    data_dir.check_exists()
                     raise DataError(
                         f"{self.title} lacks {folder / file.name}: put the official file there, from {file.base}, "
-                        f"or name no data folder to have it downloaded"
+                        f"or give no data folder to have it downloaded"
                     )
             elif existing is None or (verify and existing.suffix == ".gz" and md5_of(existing) != file.md5):
                 download(file, folder, mirror=mirror)
@@ -84,38 +85,33 @@ class Mnist(DataSet):
     def shape(self, image_size: int | None) -> Shape:
         return fixed_shape(self.title, (1, 28, 28), image_size)
 
-    def list_classes(self, place: Place) -> tuple[str, ...]:
+    def list_classes(self, data_dir: DataDir) -> tuple[str, ...]:
         return tuple(str(digit) for digit in range(10))
 
-    def images(self, place: Place, part: Part, class_ids: Sequence[int], image_size: int | None) -> ArrayImages:
+    def images(self, data_dir: DataDir, part: Part, class_ids: Sequence[int], image_size: int | None) -> ArrayImages:
         self.shape(image_size)
-        return select(*self._part(place, part), class_ids)
+        return select(*self._part(data_dir, part), class_ids)
 
-    def check(self, place: Place) -> list[str]:
-        train, test = (len(self._part(place, part)[1]) for part in ("train", "test"))
-        folder = self.find(place)
+    def check(self, data_dir: DataDir) -> list[str]:
+        train, test = (len(self._part(data_dir, part)[1]) for part in ("train", "test"))
+        folder = self.find(data_dir)
         found = [_existing(folder, name) for name in _MD5] if folder else []
         official = {file.name: file.md5 for file in self.files}
         unpacked = [path.name for path in found if path and path.suffix != ".gz"]
         changed = [path.name for path in found if path and path.suffix == ".gz" and md5_of(path) != official[path.name]]
         findings = [f"{self.title}: readable, {train} training and {test} test images of 10 classes in {folder}"]
         if changed:
-            findings.append(
-                f"{self.title}: not the official files (the checksum differs): {', '.join(changed)}; the images may be "
-                f"split into training and test differently, so say so beside published results"
-            )
+            findings.append(checksum_finding(self.title, changed))
         if unpacked:
-            findings.append(
-                f"{self.title}: checksums are known of .gz files only, these are not: {', '.join(unpacked)}"
-            )
+            findings.append(f"{self.title}: official checksums exist for .gz files only, not for {', '.join(unpacked)}")
         if not changed and not unpacked:
             findings.append(f"{self.title}: all checksums are the official ones")
         return findings
 
-    def _part(self, place: Place, part: str) -> tuple[Pixels, Integers]:
+    def _part(self, data_dir: DataDir, part: str) -> tuple[Pixels, Integers]:
         """Pixels [N, 1, 28, 28] and digits [N] of one part."""
-        self.fetch(place)
-        folder = self.find(place) or place.folder
+        self.fetch(data_dir)
+        folder = self.find(data_dir) or data_dir.path
         path = _path(folder, f"{_PREFIX[part]}-images-idx3-ubyte")
         pixels = read_idx(path, dimensions=3)
         digits = read_idx(_path(folder, f"{_PREFIX[part]}-labels-idx1-ubyte"), dimensions=1).astype(np.int64)
@@ -133,10 +129,16 @@ def _path(folder: Path, name: str) -> Path:
 
 
 def read_idx(path: Path, *, dimensions: int) -> Pixels:
-    """The array in an idx file of unsigned bytes: magic 0, 0, 8, dimensions; each extent big-endian in 4 bytes; bytes.
+    """Read an idx file of unsigned bytes.
+
+    The format: the bytes 0, 0, 8, `dimensions`; each extent as a big-endian 32-bit integer; the array's bytes.
+
+    Args:
+        path: the file; decompressed if its name ends in .gz.
+        dimensions: number of axes expected.
 
     Raises:
-        DataError: not such a file, truncated, or longer than its header says.
+        DataError: the file is no idx file of bytes, is truncated, or is longer than its header says.
     """
     remedy = "delete it and fetch MNIST again, or put the official file there"
     try:
@@ -150,7 +152,5 @@ def read_idx(path: Path, *, dimensions: int) -> Pixels:
         raise DataError(f"{path} is not an idx file of bytes in {dimensions} dimensions: {remedy}")
     extents = tuple(int(extent) for extent in np.frombuffer(content, dtype=">u4", count=dimensions, offset=4))
     if len(content) - head != math.prod(extents):
-        raise DataError(
-            f"{path} holds {len(content) - head} bytes where its header announces {math.prod(extents)}: {remedy}"
-        )
+        raise DataError(f"{path} holds {len(content) - head} bytes, but its header says {math.prod(extents)}: {remedy}")
     return np.frombuffer(content, dtype=np.uint8, offset=head).reshape(extents)

@@ -1,4 +1,4 @@
-"""Points of the plane in two classes: moons, circles, spirals and XOR, made from a fixed seed, without any download.
+"""Points of the plane in two classes: moons, circles, spirals and XOR, generated from a fixed seed.
 
 Axes: N point, F the two features (x to the right, y up).
 """
@@ -14,15 +14,15 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from mdfa_core.data.places import Place
-from mdfa_core.data.source import ArrayImages, DataSet, Facts, Integers, Part, Pixels, Shape, fixed_shape, select
+from mdfa_core.data.data_dir import DataDir
+from mdfa_core.data.source import ArrayImages, Counts, DataSet, Integers, Part, Pixels, Shape, fixed_shape, select
 
 Points = NDArray[np.float64]
 Maker = Callable[[int, int], tuple[Points, Integers]]
-"""(number of points, seed) → points [N, F] and their classes [N], 0 or 1, half of the points each."""
+"""(number of points, seed) → points [N, F] and their classes [N]: 0 for half of the points, 1 for the other half."""
 
 SHAPE: Shape = (2, 1, 1)
-"""A point as an image: two channels, x and y, of one pixel. Dense layers fit it, and no kernel larger than 1×1."""
+"""A point as an image of one pixel with two channels, x and y. Convolutions need a kernel of 1×1."""
 
 _TRAIN, _TEST = 1000, 500
 
@@ -32,17 +32,19 @@ _TRAIN, _TEST = 1000, 500
 class Plane(DataSet):
     """1,000 training and 500 test points of a square, half of them in each of two classes.
 
-    A coordinate v of [-reach, reach] becomes the pixel round(255 (v + reach) / (2 reach)), so that a net, which divides
-    pixels by 255, sees the square as [0, 1] × [0, 1]. What noise throws out of the square is moved to its edge. One
-    step of a pixel is 2 reach / 255: less than a third of the noise's standard deviation for every entry here.
+    A coordinate v in [-reach, reach] becomes the pixel round(255 (v + reach) / (2 reach)). Networks divide pixels by
+    255, so they see the square as [0, 1] × [0, 1]. Points outside the square, because of noise, move to its edge. The
+    rounding step, 2 reach / 255, is below a third of the noise's standard deviation in every data set here.
 
     Attributes:
         title: its name in messages and lists.
         make: draws the points.
-        class_names: of class 0 and 1.
-        reach: half the side of the square, whose middle is (0, 0).
-        seed: of the training points; the test points have the next one.
-        source: where the idea comes from.
+        class_names: names of class 0 and class 1.
+        reach: half the side of the square, whose centre is (0, 0).
+        seed: of the training points. The test points use the next seed.
+        source: address of the original.
+        licence: terms of use.
+        bundled: True, since the points are generated.
     """
 
     title: str
@@ -55,26 +57,26 @@ class Plane(DataSet):
     bundled: bool = True
 
     @property
-    def facts(self) -> Facts:
-        return Facts(classes=2, train=_TRAIN, test=_TEST)
+    def counts(self) -> Counts:
+        return Counts(classes=2, train=_TRAIN, test=_TEST)
 
-    def find(self, place: Place) -> Path | None:
+    def find(self, data_dir: DataDir) -> Path | None:
         return None
 
-    def fetch(self, place: Place, *, verify: bool = False, mirror: str | None = None) -> None:
-        """Nothing to do: it is made where it is needed."""
+    def fetch(self, data_dir: DataDir, *, verify: bool = False, mirror: str | None = None) -> None:
+        """Does nothing: the points are generated when they are needed."""
 
     def shape(self, image_size: int | None) -> Shape:
         return fixed_shape(self.title, SHAPE, image_size)
 
-    def list_classes(self, place: Place) -> tuple[str, ...]:
+    def list_classes(self, data_dir: DataDir) -> tuple[str, ...]:
         return self.class_names
 
-    def images(self, place: Place, part: Part, class_ids: Sequence[int], image_size: int | None) -> ArrayImages:
+    def images(self, data_dir: DataDir, part: Part, class_ids: Sequence[int], image_size: int | None) -> ArrayImages:
         self.shape(image_size)
         return select(*self._part(part), class_ids)
 
-    def check(self, place: Place) -> list[str]:
+    def check(self, data_dir: DataDir) -> list[str]:
         train, test = (len(self._part(part)[1]) for part in ("train", "test"))
         return [f"{self.title}: readable, {train} training and {test} test images of 2 classes, bundled"]
 
@@ -87,15 +89,15 @@ class Plane(DataSet):
 
 
 def moons(count: int, seed: int) -> tuple[Points, Integers]:
-    """Two half circles of radius 1 that reach into each other, noise 0.1, moved so that (0, 0) is their middle."""
-    from sklearn.datasets import make_moons  # takes a second, only needed here
+    """Two interleaved half circles of radius 1, centred at (0, 0), with noise 0.1."""
+    from sklearn.datasets import make_moons  # imported late: it takes a second
 
     points_NF, class_ids = make_moons(count, noise=0.1, random_state=seed)
     return points_NF - (0.5, 0.25), class_ids
 
 
 def circles(count: int, seed: int) -> tuple[Points, Integers]:
-    """A circle of radius 1 around one of radius 0.5, noise 0.1."""
+    """A circle of radius 1 around a circle of radius 0.5, with noise 0.1."""
     from sklearn.datasets import make_circles
 
     points_NF, class_ids = make_circles(count, noise=0.1, factor=0.5, random_state=seed)
@@ -103,7 +105,7 @@ def circles(count: int, seed: int) -> tuple[Points, Integers]:
 
 
 def spirals(count: int, seed: int) -> tuple[Points, Integers]:
-    """Two arms r = t, t ∈ [0.1, 1], of one and a half turns each, half a turn apart, noise 0.03."""
+    """Two spiral arms, half a turn apart: radius t ∈ [0.1, 1], angle 3π t, noise 0.03."""
     class_ids, generator = _halves(count), np.random.default_rng(seed)
     radius = generator.uniform(0.1, 1, count)
     angle = 2 * math.pi * 1.5 * radius + math.pi * class_ids
@@ -112,7 +114,7 @@ def spirals(count: int, seed: int) -> tuple[Points, Integers]:
 
 
 def xor(count: int, seed: int) -> tuple[Points, Integers]:
-    """Four squares, 0.1 ≤ |x|, |y| ≤ 1; class 1 where the signs of x and y differ, told before noise 0.05 is added."""
+    """Four squares, 0.1 ≤ |x|, |y| ≤ 1. Class 1 if the signs of x and y differ. Noise 0.05 is added afterwards."""
     class_ids, generator = _halves(count), np.random.default_rng(seed)
     points_NF = generator.uniform(0.1, 1, (count, 2)) * generator.choice((-1, 1), (count, 1))
     points_NF[:, 1] *= 1 - 2 * class_ids

@@ -1,4 +1,4 @@
-"""A task: n classes of a data set drawn by a seed, their images split and brought to the device.
+"""Tasks: n random classes of a data set, in a training, a validation and a test split on the device.
 
 Axes: N image of the split, n image of a batch, C channel, H W space. Pixels are uint8, 0 to 255.
 """
@@ -18,23 +18,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mdfa_core import rng
-from mdfa_core.data.places import Place, find_place
+from mdfa_core.base import rng
+from mdfa_core.base.errors import InvalidValue
+from mdfa_core.data.data_dir import DataDir, find_data_dir
+from mdfa_core.data.datasets import DATASETS
 from mdfa_core.data.source import DataSet, Images, Integers, Part
-from mdfa_core.data.table import DATASETS
-from mdfa_core.errors import InvalidValue
 
 MEMORY_LIMIT = 2 * 2**30
-"""Bytes of uint8 pixels, all splits together, up to which a task is held on the device: 14,266 images of 3×224×224."""
+"""Bytes of pixels up to which a task is kept on the device, all splits together: 14,266 images of 3×224×224."""
 
 
 class Split(ABC):
-    """Some images of a task with their labels.
+    """The images and labels of one split of a task.
 
     Attributes:
         labels: int64 [N] on the device, 0 to the number of classes - 1.
-        indices: int64 [N], which image of `part` each one is; increasing.
-        part: the part of the data set the images are from, "train" or "test"; (part, index) names an image.
+        indices: int64 [N], the number of every image in `part`, increasing.
+        part: the part of the data set that the images come from, "train" or "test". (part, index) identifies an image.
     """
 
     labels: Tensor
@@ -49,15 +49,15 @@ class Split(ABC):
         """The images at `index` (int64 [n] on the device, 0 ≤ index < N): uint8 [n, C, H, W] on the device.
 
         Raises:
-            IndexError: an index is out of range (not raised on devices that do not check).
-            DataError: an image that is read only now cannot be read.
+            IndexError: an index is out of range (on devices that check it).
+            DataError: an image that is decoded now cannot be read.
         """
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class ArraySplit(Split):
-    """A split whose `pixels`, uint8 [N, C, H, W], are on the device."""
+    """A split with all pixels on the device: `pixels` is uint8 [N, C, H, W]."""
 
     pixels: Tensor
     labels: Tensor
@@ -71,7 +71,7 @@ class ArraySplit(Split):
 @final
 @dataclass(frozen=True, eq=False)
 class LazySplit(Split):
-    """A split too large to hold: every batch is read anew, from the images at `rows` of `images`."""
+    """A split that is too large to keep: every batch is read again, from the images at `rows` of `images`."""
 
     images: Images
     rows: Integers
@@ -86,14 +86,15 @@ class LazySplit(Split):
         return torch.from_numpy(self.images.read(self.rows[positions])).to(self.labels.device)
 
 
-class Gathered:
-    """Images and labels of one split for every row of indices, in common calls where one tensor holds all images.
+class StackedSplits:
+    """Splits of several replicas, from which one call gathers a batch for every replica.
 
-    That is so if all rows are of one split. On a GPU, where every call counts, the pixels of several splits are copied
-    into one tensor, unless that is too large.
+    One call suffices if all replicas share one split. On a GPU, where the number of calls matters, the pixels of all
+    splits are copied into one tensor, unless it would be larger than `MEMORY_LIMIT`. Otherwise a call of its own
+    gathers every replica's batch.
 
     Args:
-        splits: one a row.
+        splits: one per replica.
     """
 
     def __init__(self, splits: Sequence[Split]) -> None:
@@ -106,12 +107,15 @@ class Gathered:
             rows = [[starts[split]] for split in self._splits]
             self._starts = torch.tensor(rows, device=self._whole.labels.device)
 
-    def at(self, index_RN: Tensor) -> tuple[Tensor, Tensor]:
-        """Images uint8 [R, N, C, H, W] and labels int64 [R, N]; every row's indices count in its split.
+    def gather(self, index_RN: Tensor) -> tuple[Tensor, Tensor]:
+        """Images, uint8 [R, N, C, H, W], and labels, int64 [R, N], of every replica's batch.
+
+        Args:
+            index_RN: positions in the replica's own split.
 
         Raises:
-            IndexError: an index is out of range (not raised where the images of several splits are in one tensor).
-            DataError: as `Split.gather` does.
+            IndexError: an index is out of range (not raised if several splits are in one tensor).
+            DataError: see `Split.gather`.
         """
         if self._whole is None:
             rows = list(zip(self._splits, index_RN, strict=True))
@@ -124,7 +128,7 @@ class Gathered:
 
 
 def _joined(splits: Sequence[Split]) -> ArraySplit | None:
-    """The images of all of them, in their order; None on a CPU, and if they are not or should not be held."""
+    """All splits in one; None on a CPU, if a split is not in memory, or if the result would be too large."""
     arrays = [split for split in splits if isinstance(split, ArraySplit)]
     size = sum(split.pixels.nbytes for split in arrays)
     if len(arrays) < len(splits) or size > MEMORY_LIMIT or not _calls_count(arrays[0].pixels.device):
@@ -138,23 +142,23 @@ def _joined(splits: Sequence[Split]) -> ArraySplit | None:
 
 
 def _calls_count(device: torch.device) -> bool:
-    """Whether a call takes longer than its work, so that a copy of the images is worth fewer calls."""
+    """Whether calls are so slow, compared with their work, that fewer calls are worth a copy of the images."""
     return device.type != "cpu"
 
 
 @final
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Task:
-    """n classes of a data set, in three splits that share no image.
+    """n classes of a data set, in three disjoint splits.
 
     Attributes:
         name: the data set's name in `DATASETS`.
-        class_ids: the data set's number of each class, in label order.
-        class_names: the name of each class, in label order.
+        class_ids: the data set's class numbers, in label order.
+        class_names: the class names, in label order.
         input_shape: (C, H, W) of an image.
-        train, validation, test: the splits; `validation` is taken from the training part.
-        checksum: SHA-256, hexadecimal, over the three splits' shapes, labels and pixels; of images that are decoded
-            batch by batch (see `MEMORY_LIMIT`), over file names and sizes instead of pixels. Equal on every machine.
+        train, validation, test: the splits. `validation` is drawn from the training part.
+        checksum: hexadecimal SHA-256 over the splits' shapes, labels and pixels, equal on every machine. If images are
+            decoded batch by batch (see `MEMORY_LIMIT`), file names and sizes replace the pixels.
     """
 
     name: str
@@ -167,7 +171,7 @@ class Task:
     checksum: str
 
     def sealed(self) -> Task:
-        """The same task, same checksum, with no test images: what a search may see."""
+        """The same task with the same checksum but without test images, for a hyperparameter search."""
         nothing = np.zeros(0, dtype=np.int64)
         pixels = torch.zeros((0, *self.input_shape), dtype=torch.uint8, device=self.test.labels.device)
         return replace(self, test=ArraySplit(pixels, self.test.labels[:0], nothing, self.test.part))
@@ -184,24 +188,23 @@ def load_task(
     device: str | torch.device = "cpu",
     memory_limit: int = MEMORY_LIMIT,
 ) -> Task:
-    """The task of `classes` classes that `seed` draws from data set `name`.
+    """Draw a task of `classes` random classes from a data set.
 
-    The classes are `rng.class_choice(seed, classes, of=...)`, label i for the i-th of them. Of their n training images,
-    taken in the data set's order, those at the first round(validation · n) places of a permutation drawn from
-    (seed, "split") become the validation split, the others the training split; both keep the data set's order. The test
-    split is the test images of the classes.
+    `rng.class_choice(seed, classes, of=...)` draws the classes; the i-th class has label i. A permutation drawn from
+    (seed, "split") orders their n training images. The first round(validation · n) images become the validation split,
+    the others the training split. Both keep the data set's order. The test split holds all test images of the classes.
 
     Args:
         name: a name in `DATASETS`.
         classes: number of classes, at least 2.
         seed: 0 to 2³² - 1.
-        validation: share of the training images held out for validation, 0 ≤ validation < 1; 0 leaves that split empty.
-        image_size: pixels a side, for image folders (default 224); other data sets have their own size only.
+        validation: share of the training images held out for validation, 0 ≤ validation < 1.
+        image_size: pixels a side, for image folders (default 224). Other data sets have one size.
         data_dir: folder with the data; default: the environment variable MDFA_DATA_DIR, else the user's cache folder.
-            Missing official files are downloaded into the cache, never into a named folder.
-        device: where pixels and labels go.
-        memory_limit: bytes of pixels above which images stay where they are (files are decoded) until a batch needs
-            them. The pixels are the same either way.
+            Missing official files are downloaded into the cache folder, never into a folder given by the user.
+        device: the device for pixels and labels.
+        memory_limit: bytes of pixels above which images are not kept on the device but read (and files decoded) for
+            every batch. The pixels are the same either way.
 
     Raises:
         UnknownName: there is no such data set.
@@ -219,14 +222,16 @@ def load_task(
     if isinstance(validation, bool) or not isinstance(validation, (int, float)) or not 0 <= validation < 1:
         raise InvalidValue(f"validation is {validation!r}: give a share of the training images, 0 ≤ validation < 1")
     input_shape = data.shape(image_size)
-    place = find_place(data_dir)
-    data.fetch(place)
-    names = data.list_classes(place)
+    directory = find_data_dir(data_dir)
+    data.fetch(directory)
+    names = data.list_classes(directory)
     if classes > len(names):
         raise InvalidValue(f"classes is {classes}, but {data.title} has {len(names)} classes: choose 2 to {len(names)}")
 
     class_ids = rng.class_choice(seed, classes, len(names))
-    splits, checksum = _splits(data, place, class_ids, seed, validation, image_size, torch.device(device), memory_limit)
+    splits, checksum = _splits(
+        data, directory, class_ids, seed, validation, image_size, torch.device(device), memory_limit
+    )
     train, held_out, test = splits
     return Task(
         name=name,
@@ -242,7 +247,7 @@ def load_task(
 
 def _splits(
     data: DataSet,
-    place: Place,
+    data_dir: DataDir,
     class_ids: tuple[int, ...],
     seed: int,
     validation: float,
@@ -251,8 +256,8 @@ def _splits(
     memory_limit: int,
 ) -> tuple[tuple[Split, Split, Split], str]:
     """Training, validation and test split, and the checksum over them."""
-    source = data.images(place, "train", class_ids, image_size)
-    test = data.images(place, "test", class_ids, image_size)
+    source = data.images(data_dir, "train", class_ids, image_size)
+    test = data.images(data_dir, "test", class_ids, image_size)
     order = rng.numpy_generator(seed, "split").permutation(len(source))
     held_out = round(validation * len(source))
     if held_out == len(source):
@@ -262,8 +267,8 @@ def _splits(
     lacking = sorted(set(class_ids) - set(source.class_ids[order[held_out:]].tolist()))
     if lacking:
         raise InvalidValue(
-            f"validation is {validation}, which leaves no training image of {data.list_classes(place)[lacking[0]]}: "
-            f"give a smaller share, or another seed"
+            f"validation is {validation}, which leaves no training image of "
+            f"{data.list_classes(data_dir)[lacking[0]]}: give a smaller share, or another seed"
         )
     in_memory = source.nbytes + test.nbytes <= memory_limit
     digest = hashlib.sha256()

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-PATIENCE = 30.0
-"""Seconds; what takes longer hangs, however busy the machine is."""
+from mdfa_app.trainer.messages import Phase
+from tests.app.visits import Visit
+from tests.support.patience import PATIENCE
 
 
 def wait_until(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
@@ -43,3 +44,12 @@ def _no_trace(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def visit(wait_until: Callable[..., None]) -> Iterator[Visit]:
+    """A page that compares mDFA alone, ready to train."""
+    made = Visit(wait_until)
+    made.until_phase(Phase.IDLE)
+    yield made
+    made.close()

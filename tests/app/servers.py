@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
+import os
 import signal
 import socket
 import subprocess
@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import requests
+from tornado.httpclient import HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
-from benchmarks.app_load import Proxy, free_port
+from benchmarks.app_load import Proxy, free_port, make_page
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -52,35 +53,55 @@ class Server:
         """What it has written so far."""
         return self._log.read_text()
 
+    def token(self, query: str = "") -> str:
+        """Make a page, waiting for a place as a browser does; returns what its websocket shows."""
+        return make_page(f"{self.address}?{query}")
+
+    def request(self, query: str = "", **headers: str) -> HTTPRequest:
+        """The request for a websocket, as a browser that has the page sends it."""
+        headers = {"Origin": f"http://127.0.0.1:{self.port}", **headers}
+        return HTTPRequest(f"ws://127.0.0.1:{self.port}/app/ws?{query}", headers=headers)
+
 
 @contextlib.contextmanager
-def served(log: Path) -> Iterator[Server]:
-    """Start `panel serve app/`, and end it."""
+def served(log: Path, *options: str, first: str = "", **environment: str) -> Iterator[Server]:
+    """Start `panel serve app/`, with more options and variables if there are any, and end it.
+
+    Args:
+        log: a file for what it writes.
+        options: of `panel serve`.
+        first: Python statements that the server's process runs before all others.
+        environment: more variables.
+    """
     port = free_port()
     proxy = Proxy(port)
-    command = [sys.executable, "-m", "panel", "serve", "app/", "--port", str(port), "--address", "127.0.0.1"]
+    command = [sys.executable, "-c", f"{first}\nfrom panel.command import main; main()"]
+    command += ["serve", "app/", "--port", str(port), "--address", "127.0.0.1"]
     for door in (port, proxy.port):
         command += ["--allow-websocket-origin", f"127.0.0.1:{door}"]
+    command += options
     # Shells start what runs in the background deaf to Ctrl-C, and so would be what it starts.
     heard = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with log.open("w") as output:
-            process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                command, cwd=ROOT, env={**os.environ, **environment}, stdout=output, stderr=subprocess.STDOUT
+            )
     finally:
         signal.signal(signal.SIGINT, heard)
     server = Server(port, process, proxy, log)
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while "app running at" not in server.log():
             assert process.poll() is None, server.log()
-            assert time.monotonic() < end, "the server did not start within a minute"
+            assert time.monotonic() < end, f"the server did not start within {PATIENCE:g} seconds"
             time.sleep(0.1)
         yield server
     finally:
         proxy.close()
         if process.poll() is None:
             process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE)
 
 
 class Client:
@@ -97,11 +118,10 @@ class Client:
     @classmethod
     async def come(cls, server: Server, query: str = "", *, draws: bool = True) -> Client:
         """Load the page, connect, take the document, and say that it is drawn if it is."""
-        answer = await asyncio.to_thread(requests.get, f"{server.address}?{query}", timeout=60)
-        token = re.search(r'"token":\s*"([^"]+)"', answer.text)
-        assert token is not None
-        url = f"ws://127.0.0.1:{server.port}/app/ws?{query}"
-        client = cls(await websocket_connect(url, subprotocols=["bokeh", token[1]], max_message_size=2**28))
+        token = await asyncio.to_thread(server.token, query)
+        client = cls(
+            await websocket_connect(server.request(query), subprotocols=["bokeh", token], max_message_size=2**28)
+        )
         await client._message()  # the server acknowledges
         _, document = await client.ask("PULL-DOC-REQ", {})
         client._learn(document)
@@ -120,7 +140,7 @@ class Client:
         """Send a message; returns kind and content of the answer to it."""
         number = self.send(kind, content)
         while True:
-            header, told = await asyncio.wait_for(self._message(), 60)
+            header, told = await asyncio.wait_for(self._message(), PATIENCE)
             if header.get("reqid") == number:
                 return header["msgtype"], told
 
@@ -150,15 +170,14 @@ class Client:
         """Wait until the connection has come to its end."""
         with contextlib.suppress(ConnectionResetError):
             while True:
-                await asyncio.wait_for(self._message(), 60)
+                await asyncio.wait_for(self._message(), PATIENCE)
         self.socket.close()
 
     async def wait_for(self, text: str) -> None:
-        """Wait until something that comes holds this text."""
-        while True:
-            _, told = await asyncio.wait_for(self._message(), 60)
-            if text in json.dumps(told, ensure_ascii=False):
-                return
+        """Wait until something that comes holds this text; a page that lives sends something all the time."""
+        async with asyncio.timeout(PATIENCE):
+            while text not in json.dumps((await self._message())[1], ensure_ascii=False):
+                pass
 
     async def _message(self) -> tuple[dict[str, Any], Any]:
         header, _, content = [json.loads(await self._frame()) for _ in range(3)]

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from app.style import NOTEBOOK, PAGE
+from mdfa_app.charts.style import PAGE
+from tests.support.contrast import contrast
 
 TEXT, GRAPHIC = 4.5, 3.0
 """Least contrast of text (success criterion 1.4.3) and of what else is needed to understand (1.4.11)."""
@@ -32,24 +33,8 @@ def themes(sheet: str, dark: str) -> dict[str, dict[str, str]]:
     }
 
 
-def luminance(colour: str) -> float:
-    """Relative luminance as WCAG 2.2 defines it."""
-    channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(a: str, b: str) -> float:
-    low, high = sorted((luminance(a), luminance(b)))
-    return (high + 0.05) / (low + 0.05)
-
-
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize(("colour", "ground", "least"), PAIRS, ids=lambda value: str(value))
 def test_what_is_read_stands_out(theme: str, colour: str, ground: str, least: float) -> None:
     named = themes(PAGE, ':root[data-theme="dark"]')[theme]
     assert contrast(named[colour], named[ground]) >= least
-
-
-def test_a_notebook_has_the_same_colours() -> None:
-    assert themes(NOTEBOOK, ":host(.dark)") == themes(PAGE, ':root[data-theme="dark"]')

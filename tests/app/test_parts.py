@@ -13,21 +13,30 @@ import sys
 from pathlib import Path
 from urllib.parse import parse_qsl
 
+import numpy as np
 import pandas as pd
 import pytest
+from bokeh.models.scales import LogScale
+from bokeh.models.tools import HoverTool
 
-from app import diagram, link, takeaway, words
-from app.colours import DARK, LIGHT, Palette, dash_of_rule
-from app.details import TABS
-from app.history import Curve, History, Reader
-from app.limits import LIMITS, Limits
-from app.presets import PRESETS
-from app.rules import rules
-from app.style import PAGE
-from app.views import round_up, spread
+from mdfa_app.charts.axis import Axis, Epochs, round_up
+from mdfa_app.charts.chart import Chart, Style
+from mdfa_app.charts.names import spread
+from mdfa_app.charts.style import PAGE
+from mdfa_app.comparison import export
+from mdfa_app.comparison.history import Curve, History, Reader, Series
+from mdfa_app.page.words import PHASE_WORDS, outcomes
+from mdfa_app.settings import link, words
+from mdfa_app.settings.limits import LIMITS, Limits
+from mdfa_app.settings.presets import PRESETS
+from mdfa_app.settings.rules import rules
+from mdfa_app.stage.meaning import meaning_of
+from mdfa_app.tabs import TABS
+from mdfa_app.trainer.messages import Phase
 from mdfa_core import METHODS, Experiment, MdfaError, Run
-from mdfa_core.errors import InvalidValue
-from mdfa_core.events import Agreement, Evaluated, Finished, Probed, Progress
+from mdfa_core.base.colours import DARK, LIGHT, Palette, dash_of_rule
+from mdfa_core.base.errors import InvalidValue
+from mdfa_core.training.events import Agreement, Evaluated, Finished, Probed, Progress
 
 
 @pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
@@ -121,37 +130,37 @@ def test_percent_never_rounds_to_all_or_nothing(share: float | None, text: str) 
 def test_what_is_said_of_each_level() -> None:
     mdfa = Experiment()
     unit, batch = (
-        words.meaning(METHODS["mdfa"], mdfa, "unit", probed()),
-        words.meaning(METHODS["mdfa"], mdfa, "batch", probed()),
+        meaning_of(METHODS["mdfa"], mdfa, "unit", probed()),
+        meaning_of(METHODS["mdfa"], mdfa, "batch", probed()),
     )
     assert unit.measured == "100 % of the unit error signals have the true sign."
     assert "Theorem 2 holds" in unit.reason
     assert "mini-batch" not in unit.reason
     assert batch.measured == "90.0 % of the mini-batch updates have the true sign."
-    assert "a mini-batch is a sum over examples" in batch.reason
-    convolution = words.meaning(METHODS["mdfa"], mdfa.replace(network="digits-conv"), "example", probed())
+    assert "a mini-batch update is a sum over examples" in batch.reason
+    convolution = meaning_of(METHODS["mdfa"], mdfa.replace(network="digits-conv"), "example", probed())
     assert "a convolution uses each weight at many places" in convolution.reason
-    assert "a convolution" not in words.meaning(METHODS["mdfa"], mdfa, "example", probed()).reason
-    assert "sum" not in words.meaning(METHODS["bp"], mdfa, "batch", probed()).reason
-    assert "50 % is chance" in words.meaning(METHODS["fa"], mdfa, "unit", probed(0.5)).reason
-    assert "Theorem 5" in words.meaning(METHODS["mdfa"], mdfa.replace(outputs=3), "unit", probed(0.6)).reason
+    assert "a convolution" not in meaning_of(METHODS["mdfa"], mdfa, "example", probed()).reason
+    assert "sum" not in meaning_of(METHODS["bp"], mdfa, "batch", probed()).reason
+    assert "50 % is chance" in meaning_of(METHODS["fa"], mdfa, "unit", probed(0.5)).reason
+    assert "Theorem 5" in meaning_of(METHODS["mdfa"], mdfa.replace(outputs=3), "unit", probed(0.6)).reason
     assert "are measured" not in unit.reason
     sampled = dataclasses.replace(probed(), units=32)
-    assert "32 units of each layer are measured" in words.meaning(METHODS["mdfa"], mdfa, "unit", sampled).reason
+    assert "32 units of each layer are measured" in meaning_of(METHODS["mdfa"], mdfa, "unit", sampled).reason
 
 
 def test_what_is_undefined_is_said() -> None:
     def measured(probe: Probed | None) -> str:
-        return words.meaning(METHODS["mdfa"], Experiment(), "unit", probe).measured
+        return meaning_of(METHODS["mdfa"], Experiment(), "unit", probe).measured
 
-    assert "12.5 % of a layer's are exactly 0" in measured(probed(undefined=0.125))
-    assert "no sign is defined" in measured(probed(None))
+    assert "12.5 % are zero or undefined" in measured(probed(undefined=0.125))
+    assert "none has a sign" in measured(probed(None))
     assert measured(None) == "Not measured yet."
 
 
 def test_every_state_has_its_words() -> None:
-    assert set(words.STATE_WORDS) == set(words.State)
-    assert len(set(words.STATE_WORDS.values())) == len(words.State)
+    assert set(PHASE_WORDS) == set(Phase)
+    assert len(set(PHASE_WORDS.values())) == len(Phase)
 
 
 def test_the_outcome_names_the_test_accuracy() -> None:
@@ -159,30 +168,73 @@ def test_the_outcome_names_the_test_accuracy() -> None:
         step=9, epoch=3, best_train_accuracy=(1.0,), best_validation_accuracy=(0.9,), best_validation_epoch=(2,),
         test_accuracy=(0.875,), diverged_at=(None,),
     )  # fmt: skip
-    assert words.outcomes({"mDFA": finished}) == (
-        "Accuracy on the test images, looked at only now: mDFA 87.5 % (weights of epoch 2)."
+    assert outcomes({"mDFA": finished}) == (
+        "Test accuracy, evaluated once at the end: mDFA 87.5 % (weights of epoch 2)."
     )
-    assert words.outcomes({}) == ""
-
-
-@pytest.mark.parametrize("method", list(METHODS))
-@pytest.mark.parametrize("network", ["fc:", "fc:4", "fc:4,4,4", "conv:4/3+fc:8"])
-def test_every_net_can_be_drawn(method: str, network: str) -> None:
-    drawing = diagram.draw(METHODS[method], Experiment(network=network), None, 0)
-    assert drawing.startswith("<svg")
-    assert ('class="plus"' in drawing) == (method == "mdfa" and network != "fc:")
-    hidden = {"fc:": 0, "fc:4": 1, "fc:4,4,4": 3, "conv:4/3+fc:8": 2}[network]
-    assert drawing.count('data-pick="layer:') == hidden
-
-
-def test_a_layers_colour_says_its_agreement() -> None:
-    values, styles = diagram.shares([1.0, 0.5, None])
-    assert values == {"share0": "100 %", "share1": "50.0 %", "share2": "–"}
-    assert styles == {"layer0": "--good-share:100%;--known:1", "layer1": "--good-share:0%;--known:1"}
+    lost = dataclasses.replace(finished, test_accuracy=(None,), diverged_at=(4,))
+    assert "FA diverged (its loss became NaN or infinite at mini-batch 4)" in outcomes({"mDFA": finished, "FA": lost})
+    assert outcomes({}) == ""
 
 
 def test_names_of_lines_keep_apart() -> None:
     assert spread([0.0, 0.01, 0.99, 1.0], 0.1, 0.05, 0.95) == pytest.approx([0.05, 0.15, 0.85, 0.95])
+    assert spread([0.3, 0.5, 0.5, 0.5, 0.8], 0.1, 0.05, 0.95) == pytest.approx([0.3, 0.4, 0.5, 0.6, 0.8])
+    crowd = [0.5] * 9
+    places = spread(crowd, 0.1, 0.05, 0.95)
+    assert np.diff(places) == pytest.approx(0.1)
+    assert max(abs(place - 0.5) for place in places) == pytest.approx(0.4), "no further than they must"
+
+
+def test_an_axis_begins_at_chance_if_no_value_is_far_below_it() -> None:
+    def begin(chance: float, *values: float) -> float:
+        axis = Axis(1.06, log=False)
+        axis.note([*values, math.nan])
+        axis.fit(chance)
+        return axis.start
+
+    assert begin(0.5) == begin(0.5, 0.47, 1.0) == pytest.approx(0.44)
+    assert begin(0.5, 0.4, 0.9) == pytest.approx(0.3)
+    assert begin(0.5, 0.1, 0.9) == 0
+    assert begin(0.1, 0.3) == 0, "little would be gained"
+
+
+def test_a_logarithmic_axis_shows_every_positive_number() -> None:
+    axis = Axis(None, log=True)
+    assert (axis.start, axis.end) == (0.1, 10)
+    axis.note([0.0, 0.002, 7e6, math.inf])
+    axis.fit()
+    assert (axis.start, axis.end) == pytest.approx((1e-3, 1e7))
+    assert axis.share(1e2) == pytest.approx(0.5)
+    assert axis.value(axis.share(7.0)) == pytest.approx(7)
+    assert axis.share(0.0) == 0
+    axis.note([7e30])
+    axis.fit()
+    assert axis.start == pytest.approx(1e19), "and no more decades than can be read"
+
+
+def test_a_zoomed_axis_stays_until_its_visitor_goes_back() -> None:
+    epochs = Epochs()
+    epochs.fit(8, 0)
+    assert (epochs.range.start, epochs.range.end) == (0, 10)
+    epochs.range.update(start=2, end=4.5)  # a browser zooms
+    epochs.fit(20, 0)
+    assert (epochs.range.start, epochs.range.end, epochs.range.reset_end) == (2, 4.5, 30)
+
+
+def test_a_tooltip_has_a_row_for_each_line_and_each_line_before() -> None:
+    chart = Chart(Style(title="Loss", height=168, format="0.0000", slots=3, top=None), Epochs())
+    curve = Curve()
+    curve.add(1.0, {"loss": 0.5})
+    chart.show({0: Series(curve, "loss", "BP"), 2: Series(curve, "loss", "<A@1>")}, {0: Series(curve, "loss", "BP")})
+    (hover,) = (tool for tool in chart.figure.tools if isinstance(tool, HoverTool))
+    assert re.findall(r"</td><td>(.+?)</td><td.+?<b>(.+?)</b>", str(hover.tooltips)) == [
+        ("BP", "$x{l0}"), ("&lt;A&#64;1&gt;", "$x{l2}"), ("BP, before", "$x{b0}"),
+    ]  # fmt: skip
+    assert len(hover.renderers) == 1, "so there is one tooltip"
+    assert chart.axis.end == 0.5
+    chart.set_log(True)
+    assert isinstance(chart.figure.y_scale, LogScale)
+    assert chart.axis.start > 0
 
 
 # ----------------------------------------------------------------------------------------------------------- limits
@@ -191,8 +243,8 @@ def test_names_of_lines_keep_apart() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"batch_size": 513}, "the batch size is 513: this server allows at most 512"),
-        ({"epochs": 2001}, "the epochs is 2001"),
+        ({"batch_size": 513}, "batch size is 513: this server allows at most 512"),
+        ({"epochs": 2001}, "epochs is 2001"),
         ({"outputs": 11}, "11 outputs need as many classes, but scikit-learn digits has 10"),
         ({"network": "fc:" + ",".join(["4"] * 9)}, "9 hidden layers"),
         ({"network": "fc:20000,20000", "batch_size": 1}, "would need about"),
@@ -254,9 +306,9 @@ def test_every_preset_is_a_link_and_within_the_limits(preset: str) -> None:
 
 
 def test_a_link_holds_only_what_differs() -> None:
-    assert link.write(link.State()) == ""
-    settings = link.State().settings.replace(outputs=2, network="fc:8,8", forward_init="zeros", drop_last=False)
-    state = link.State(settings=settings, rules=("bp", "mdfa-free"), draw="bp", level="batch", speed="max", embed=True)
+    assert link.write(link.Link()) == ""
+    settings = link.Link().settings.replace(outputs=2, network="fc:8,8", forward_init="zeros", drop_last=False)
+    state = link.Link(settings=settings, rules=("bp", "mdfa-free"), draw="bp", level="batch", speed="max", embed=True)
     query = link.write(state)
     assert set(dict(parse_qsl(query))) == {
         "outputs", "network", "forward_init", "drop_last", "rules", "level", "speed", "embed",
@@ -269,7 +321,7 @@ def test_a_link_holds_only_what_differs() -> None:
     [
         ("outputs=nine", "the link's outputs is 'nine'"),
         ("outputs=-1", "the outputs is -1"),
-        ("epochs=99999999", "the epochs is 99999999: this server allows at most"),
+        ("epochs=99999999", "epochs is 99999999: this server allows at most"),
         ("network=fc:99999,99999", "this server allows"),
         ("network=../../etc/passwd", "unknown network"),
         ("data=__import__('os')", "unknown data"),
@@ -298,39 +350,53 @@ def test_curves_are_taken_away_whole() -> None:
     history = History("mDFA", steps_per_epoch=3)
     history.add(probed())
     history.add(Progress(step=3, epoch=1, loss=(0.5,), accuracy=(0.75,)))
-    made = pd.read_csv(io.BytesIO(takeaway.csv({"mdfa": history})))
+    made = pd.read_csv(io.BytesIO(export.csv({"mdfa": history})))
     assert list(made.columns) == ["rule", "epoch", "quantity", "value"]
     assert made.set_index("quantity").value["progress: loss"] == 0.5
     assert made.set_index("quantity").value["probed: batch0"] == 0.9
     pytest.importorskip("pyarrow", reason="needs pyarrow for Parquet")
-    pd.testing.assert_frame_equal(pd.read_parquet(io.BytesIO(takeaway.parquet({"mdfa": history}))), made)
+    pd.testing.assert_frame_equal(pd.read_parquet(io.BytesIO(export.parquet({"mdfa": history}))), made)
 
 
 def test_the_python_code_runs_and_trains_every_rule() -> None:
     chosen = [rules()[name] for name in ("bp", "mdfa-free")]
     settings = Experiment(network="fc:4", epochs=1, seed=3)
-    code = takeaway.python(settings, chosen)
+    code = export.python(settings, chosen)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["bp", "mdfa-free"]
 
 
+def test_the_notebook_takes_the_parameters_and_has_the_defaults_that_the_commands_assume() -> None:
+    notebook = json.loads((Path(__file__).parents[2] / export.NOTEBOOK).read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", ())]
+    (parameters,) = ["".join(cell["source"]) for cell in cells]
+    found: dict[str, object] = {}
+    exec(parameters, {}, found)
+    assert {name: found[name] for name in export.NOTEBOOK_PARAMETERS} == {
+        name: getattr(export.NOTEBOOK_DEFAULTS, name) for name in export.NOTEBOOK_PARAMETERS
+    }
+    experiment_settings = {field.name for field in dataclasses.fields(Experiment)} - {"method"}
+    assert found.keys() & experiment_settings == set(export.NOTEBOOK_PARAMETERS)
+    assert {"methods"} <= found.keys()
+
+
 def test_commands_are_quoted_and_name_what_the_notebook_cannot_take() -> None:
     settings = Experiment(network="fc:4", batch_size=8, drop_last=False, epochs=1)
-    text = takeaway.commands(settings, [rules()["bp"], rules()["mdfa-free"]])
+    text = export.commands(settings, [rules()["bp"], rules()["mdfa-free"]])
     words_ = shlex.split(text.splitlines()[0])
     assert words_[:4] == ["mdfa", "train", "--method", "bp"]
     assert {"--no-drop-last", "--batch-size"} <= set(words_)
     assert "no parameter for batch_size, drop_last" in text
-    assert "mDFA, W free is made in Python" in text
-    assert set(json.loads(takeaway.configuration(settings, [rules()["bp"]]))["experiments"]) == {"bp"}
+    assert "mDFA, W free exists only on the page" in text
+    assert set(json.loads(export.configuration(settings, [rules()["bp"]]))["experiments"]) == {"bp"}
 
 
 def test_a_checkpoint_goes_on_where_it_was(tmp_path: Path) -> None:
     run = Run(Experiment(network="fc:4", epochs=1), device="cpu")
     list(run.events(steps=2))
     path = tmp_path / "run.pt"
-    path.write_bytes(takeaway.checkpoint(run))
+    path.write_bytes(export.checkpoint(run))
     assert Run.load(path, device="cpu").step == 2
     with pytest.raises(InvalidValue, match="the page sends at most"):
-        takeaway.checkpoint(Run(Experiment(network="fc:1024,1024", epochs=1), device="cpu"))
+        export.checkpoint(Run(Experiment(network="fc:1024,1024", epochs=1), device="cpu"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -11,11 +12,13 @@ import pytest
 from bokeh.document import Document
 from bokeh.util.token import check_token_signature, generate_jwt_token, get_session_id, get_token_payload
 
-from app import presence
-from app.page import build
-from app.presence import AWAY_SECONDS, KEPT_PAGES, KEPT_SECONDS, Presence
 from benchmarks.app_load import Proxy, free_port
+from mdfa_app import build
+from mdfa_app.serving import presence
+from mdfa_app.serving.presence import AWAY_SECONDS, KEPT_PAGES, KEPT_SECONDS, Presence
 from tests.app.servers import listens
+from tests.app.visits import browser_says
+from tests.support.patience import PATIENCE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -91,6 +94,13 @@ def test_a_short_loss_changes_nothing(visit: Visit) -> None:
     assert (visit.session.blocked, visit.told) == (1, [])
 
 
+def test_a_browser_hears_something_at_every_look(visit: Visit) -> None:
+    beats = []
+    visit.presence.param.watch(lambda event: beats.append(event.new), "beat")
+    visit.look(4)
+    assert len(beats) == 4
+
+
 def test_a_longer_loss_frees_the_place_and_keeps_the_session(visit: Visit) -> None:
     visit.session.alone(AWAY_SECONDS + 1)
     visit.look(3)
@@ -123,7 +133,7 @@ def test_only_so_many_pages_are_kept_and_who_waits_longest_goes() -> None:
 
 
 def test_a_closed_tab_frees_place_and_session_at_once(visit: Visit) -> None:
-    visit.presence._handle_msg("left")
+    browser_says(visit.presence, "left")
     assert visit.told == ["away"]
     visit.session.alone(0.5)
     visit.look()
@@ -131,7 +141,7 @@ def test_a_closed_tab_frees_place_and_session_at_once(visit: Visit) -> None:
 
 
 def test_a_tab_that_says_it_leaves_and_stays_goes_on(visit: Visit) -> None:
-    visit.presence._handle_msg("left")
+    browser_says(visit.presence, "left")
     visit.look(2)
     assert visit.told == ["away", "back"]
     visit.session.alone(1)
@@ -141,7 +151,7 @@ def test_a_tab_that_says_it_leaves_and_stays_goes_on(visit: Visit) -> None:
 
 @pytest.mark.parametrize("word", [None, 3, ["left"], {"left": 1}, "LEFT", "left" * 1000])
 def test_other_words_from_a_browser_mean_nothing(visit: Visit, word: object) -> None:
-    visit.presence._handle_msg(word)
+    browser_says(visit.presence, word)
     assert visit.told == []
 
 
@@ -185,7 +195,7 @@ def proxy(trainers: Callable[[], int], wait_until: Callable[..., None]) -> Itera
     proxy.close()
     wait_until(lambda: trainers() == 0, "the end of the page's trainer")
     server.stop()
-    server.join(30)
+    server.join(PATIENCE)
 
 
 def open_and_start(page: Page, proxy: Proxy) -> None:
@@ -212,6 +222,30 @@ def test_who_was_away_for_longer_is_told_that_training_rested(
 
 
 @pytest.mark.browser
+def test_a_silent_server_is_named_and_the_message_goes_when_it_answers(page: Page, proxy: Proxy) -> None:
+    open_and_start(page, proxy)
+    note = page.locator("#connection")
+    page.wait_for_timeout(6000)
+    assert note.is_hidden()
+    proxy.hold()
+    page.get_by_text(re.compile(r"No answer from the server for \d+ s\.")).wait_for()
+    proxy.mend()
+    note.wait_for(state="hidden")
+    page.locator(".chip", has_text="Running").wait_for()
+
+
+@pytest.mark.browser
+def test_the_back_button_brings_a_page_that_lives(page: Page, proxy: Proxy) -> None:
+    open_and_start(page, proxy)
+    page.goto("about:blank")
+    page.wait_for_timeout(1500)  # the server ends the session
+    page.go_back()
+    page.get_by_text("Running").or_(page.get_by_text("Ready")).first.wait_for()
+    page.get_by_role("button", name="Step", exact=True).wait_for()
+    assert page.locator("#connection").is_hidden()
+
+
+@pytest.mark.browser
 def test_who_was_away_for_too_long_is_told_to_begin_anew(
     page: Page,
     proxy: Proxy,
@@ -225,7 +259,9 @@ def test_who_was_away_for_too_long_is_told_to_begin_anew(
     open_and_start(page, proxy)
     page.wait_for_timeout(1000)
     proxy.cut()
-    page.get_by_text("lost for too long, and the runs with it. Reload the page to begin anew.").wait_for()
+    page.get_by_text(
+        "The connection was lost for too long, so the server has ended the runs. Reload the page to start again."
+    ).wait_for()
     wait_until(lambda: trainers() == 0, "the end of the trainer")
     proxy.mend()
     page.reload()

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from app.presets import PRESETS
-from app.rules import rules
+from mdfa_app.settings.presets import PRESETS
+from mdfa_app.settings.rules import rules
 from mdfa_core import Every, Run
-from mdfa_core.events import Evaluated, Probed
+from mdfa_core.training.events import Evaluated, Probed
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ import pytest
 from bokeh.document import Document
 from panel.io import document as documents
 
-from app.screens import LIE_SECONDS, Served
+from mdfa_app.serving.screens import LIE_SECONDS, Served
 from tests.app.servers import Client, Server, served
 
 
@@ -74,8 +74,10 @@ def test_nothing_is_lost_between_taking_the_page_and_drawing_it(server: Server) 
 
     before, after = asyncio.run(visit())
     assert STEPPED not in str(before)
-    values = [event["new"] for message in after for event in message if event.get("attr") == "values"]
-    assert any("mdfa signs" in str(value) and "100 %" in str(value) for value in values), after
+    frames = [event for message in after for event in message if event.get("attr") == "frame"]
+    assert frames, after
+    assert "100 % of the unit error signals have the true sign" in str(after)
+    assert "of the unit error signals" not in str(before)
 
 
 def test_a_document_hears_of_edits_in_its_own_thread() -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.app.servers import Client, Server, served
+from tests.support.patience import PATIENCE
 
 
-@pytest.mark.parametrize("word", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("word", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_server_ends_when_it_is_told_to_in_the_middle_of_training(tmp_path: Path, word: signal.Signals) -> None:
     async def visit(server: Server) -> None:
         visitors = [await Client.come(server, "rules=mdfa,dfa&speed=max&epochs=2000&network=fc:512,512") for _ in "ab"]
@@ -26,12 +27,12 @@ def test_a_server_ends_when_it_is_told_to_in_the_middle_of_training(tmp_path: Pa
 
     with served(tmp_path / "log") as server:
         asyncio.run(visit(server))
-        assert server.process.wait(30) == 0
+        assert server.process.wait(PATIENCE) == 0
         assert "Traceback" not in server.log(), server.log()
 
 
 def test_a_server_that_ends_does_not_look_for_cycles_among_its_pages() -> None:
     """That took longer than anything else: seconds for the models of some pages, and many on a busy machine."""
-    program = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count())); import app.page"
+    program = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count())); import mdfa_app.serving.server"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(done.stdout) > 10_000

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.pictures import diverging, mosaic, png
-from app.weights import WeightsPane
+from mdfa_app.charts.pictures import diverging, mosaic, png
+from mdfa_app.tabs.weights import WeightsTab
 from mdfa_core import Experiment, Run
-from mdfa_core.inspection import BINS, Snapshot, Wanted, scene, snapshot
+from mdfa_core.training.inspection import BINS, Snapshot, SnapshotRequest, overview, snapshot
+from tests.app.visits import TabHost
 
 
 def looked(**settings: Any) -> Snapshot:
     run = Run(Experiment(**{"network": "fc:12,9", "batch_size": 16, **settings}), device="cpu")
     list(run.events(steps=2))
-    return snapshot(run, scene(run), Wanted(weights=True))
+    return snapshot(run, overview(run), SnapshotRequest(weights=True))
 
 
 def opened(address: str) -> np.ndarray[Any, Any]:
@@ -32,62 +33,62 @@ def digits() -> Snapshot:
 
 
 def test_the_bars_are_the_shares_of_the_layer_that_is_chosen(digits: Snapshot) -> None:
-    pane = WeightsPane()
-    pane.show(digits)
-    assert list(pane._layers.options) == ["layer 1", "layer 2", "output"]
+    tab = WeightsTab(TabHost())
+    tab.show(digits)
+    assert list(tab.layers.options) == ["layer 1", "layer 2", "output"]
     assert digits.histograms is not None
     for number in (0, 2, 1):
-        pane.show_layer(number)
-        assert pane.layer == number
+        tab.show_layer(number)
+        assert tab.layer == number
         layer = digits.histograms[number]
-        for name, bars in pane._bars.items():
+        for name, bars in tab.histograms.items():
             histogram = getattr(layer, name)
             assert bars.view.visible == (histogram is not None)
             if histogram is not None:
-                data = bars._source.data
+                data = bars.source.data
                 assert np.allclose(data["share"], histogram.counts / histogram.counts.sum())
                 assert np.allclose([data["left"][0], data["right"][-1]], [-histogram.bound, histogram.bound])
                 assert np.allclose(data["right"] - data["left"], 2 * histogram.bound / BINS)
-                assert bars._y.end >= data["share"].max()
-        assert layer.name[1:] in pane._words.object
-        assert ("saturated" in pane._words.object) == (layer.saturated is not None)
+                assert bars.y.end >= data["share"].max()
+        assert layer.name[1:] in tab.summary.object
+        assert ("saturated" in tab.summary.object) == (layer.saturated is not None)
 
 
 def test_a_layer_stays_chosen_and_one_that_is_not_there_is_ignored(digits: Snapshot) -> None:
-    pane = WeightsPane()
-    assert pane.layer is None
-    pane.show(digits)
-    pane.show_layer(1)
-    pane.show_layer(7)
-    pane.show(looked(seed=3))
-    assert pane.layer == 1
-    pane.show(looked(network="fc:"))
-    assert pane.layer == 0
-    assert list(pane._layers.options) == ["output"]
+    tab = WeightsTab(TabHost())
+    assert tab.layer is None
+    tab.show(digits)
+    tab.show_layer(1)
+    tab.show_layer(7)
+    tab.show(looked(seed=3))
+    assert tab.layer == 1
+    tab.show(looked(network="fc:"))
+    assert tab.layer == 0
+    assert list(tab.layers.options) == ["output"]
 
 
 def test_filters_are_one_picture_in_words_too(digits: Snapshot) -> None:
-    pane = WeightsPane()
-    pane.show(digits)
-    assert "all 12 units" in pane._filters.object
-    light = pane._filters.object
-    pane.recolour(dark=True)
-    assert pane._filters.object != light
-    pane.show(looked(network="fc:200"))
-    assert "36 evenly spread of 200" in pane._filters.object
-    pane.show(looked(data="moons"))
-    assert "make no picture" in pane._filters.object
+    tab = WeightsTab(TabHost())
+    tab.show(digits)
+    assert "all 12 units" in tab.filters.object
+    light = tab.filters.object
+    tab.recolour(dark=True)
+    assert tab.filters.object != light
+    tab.show(looked(network="fc:200"))
+    assert "36 of 200 units, evenly spaced" in tab.filters.object
+    tab.show(looked(data="moons"))
+    assert "make no picture" in tab.filters.object
 
 
 def test_cleared_and_unasked_panes_are_empty(digits: Snapshot) -> None:
-    pane = WeightsPane()
-    pane.show(Snapshot(scene=digits.scene, step=0, epoch=0))
-    assert "appear when" in pane._words.object
-    pane.show(digits)
-    pane.clear()
-    assert "appear when" in pane._words.object
-    assert pane._filters.object == ""
-    assert all(len(bars._source.data["share"]) == 0 for bars in pane._bars.values())
+    tab = WeightsTab(TabHost())
+    tab.show(Snapshot(overview=digits.overview, step=0, epoch=0))
+    assert "appear here once" in tab.summary.object
+    tab.show(digits)
+    tab.clear()
+    assert "appear here once" in tab.summary.object
+    assert tab.filters.object == ""
+    assert all(len(bars.source.data["share"]) == 0 for bars in tab.histograms.values())
 
 
 def test_a_mosaic_has_every_filter_at_its_place() -> None:

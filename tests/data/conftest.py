@@ -1,4 +1,4 @@
-"""Small data sets written in the true formats, and a real HTTP server that can misbehave."""
+"""Fixtures: small data sets in the official file formats, and an HTTP server that can misbehave."""
 
 from __future__ import annotations
 
@@ -141,6 +141,8 @@ class Server:
     cut: dict[str, int] = field(default_factory=dict)
     """Bytes after which the connection breaks, by name."""
     asked: list[str] = field(default_factory=list)
+    ranges: bool = False
+    """Whether the server sends the rest of a file if it is asked for."""
 
     def archive(self, name: str, folder: Path, *, top: str | None = None) -> str:
         """Serve a folder as .tar.gz under `name`; returns its MD5."""
@@ -163,7 +165,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
                 self.send_error(404)
                 return
             content = served.files[name]
-            self.send_response(200)
+            wanted = self.headers.get("Range", "").removeprefix("bytes=").removesuffix("-")
+            if served.ranges and wanted:
+                content = content[int(wanted) :]
+                self.send_response(206)
+            else:
+                self.send_response(200)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content[: served.cut.get(name, len(content))])
@@ -177,6 +184,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread.start()
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         monkeypatch.setenv("MDFA_MIRROR", served.address)
+        monkeypatch.setattr("mdfa_core.data.download.PAUSES", (0.0, 0.0))
         yield served
         http.shutdown()
         thread.join()

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from mdfa_core.base.errors import InvalidValue
 from mdfa_core.data import DATASETS, ArrayDataSet, check, describe, fetch, load_task
-from mdfa_core.errors import InvalidValue
 
 
 def arguments(**changes: Any) -> dict[str, Any]:
@@ -69,9 +69,9 @@ def test_lists_and_tensors_are_taken_too(tmp_path: Path) -> None:
         ({"train_labels": np.arange(29) % 3}, "give 30 integers"),
         ({"train_labels": np.zeros(30)}, "give 30 integers"),
         ({"train_labels": np.zeros((30, 1), int)}, "give 30 integers"),
-        ({"train_labels": np.arange(30) % 3 + 1}, "every class from 0 to 2 has to occur"),
-        ({"train_labels": np.arange(30) % 2}, "every class from 0 to 2 has to occur"),
-        ({"test_labels": np.zeros(9, int)}, r"test_labels .* every class from 0 to 2 has to occur"),
+        ({"train_labels": np.arange(30) % 3 + 1}, "give every class from 0 to 2"),
+        ({"train_labels": np.arange(30) % 2}, "give every class from 0 to 2"),
+        ({"test_labels": np.zeros(9, int)}, r"test_labels .* give every class from 0 to 2"),
         ({"train_labels": np.arange(30) % 4}, "no other number"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Tasks that many runs share."""
+"""The task cache: shared objects, eviction, and summaries."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def test_a_kept_task_is_the_very_same_and_its_facts_need_no_reading() -> None:
 
     assert kept.load("digits", classes=2, seed=0) is task
     assert kept.load("digits", classes=2, seed=1) is not task
-    facts = kept.facts("digits", classes=2, seed=0)
+    counts = kept.summary("digits", classes=2, seed=0)
     fresh = load_task("digits", classes=2, seed=0)
-    assert (facts.train, facts.checksum) == (len(fresh.train), fresh.checksum)
+    assert (counts.train, counts.checksum) == (len(fresh.train), fresh.checksum)
 
 
 def test_what_was_not_used_for_longest_goes_first_and_one_task_stays() -> None:
@@ -27,7 +27,7 @@ def test_what_was_not_used_for_longest_goes_first_and_one_task_stays() -> None:
 
     assert kept.load("digits", classes=2, seed=1) is second
     assert kept.load("digits", classes=2, seed=0) is not first
-    assert kept.facts("digits", classes=2, seed=1).checksum == second.checksum
+    assert kept.summary("digits", classes=2, seed=1).checksum == second.checksum
 
 
 def test_the_oldest_goes_not_the_one_that_was_just_used(monkeypatch: pytest.MonkeyPatch) -> None:

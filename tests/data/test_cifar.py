@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mdfa_core.base.errors import DataError
 from mdfa_core.data.cifar import CIFAR10, CIFAR100, Cifar, read_pickle
-from mdfa_core.data.places import find_place
-from mdfa_core.errors import DataError
+from mdfa_core.data.data_dir import find_data_dir
 
 BOTH = pytest.mark.parametrize("data", [CIFAR10, CIFAR100], ids=["cifar10", "cifar100"])
 
@@ -27,33 +27,33 @@ def written_by(write: Any, data: Cifar) -> Callable[..., Any]:
 def test_files_are_found_and_read(tmp_path: Path, write: Any, data: Cifar, python: int, nested: bool) -> None:
     folder = tmp_path / data.folder if nested else tmp_path
     written = written_by(write, data)(folder, python=python)
-    place = find_place(tmp_path)
-    assert data.find(place) == folder
+    data_dir = find_data_dir(tmp_path)
+    assert data.find(data_dir) == folder
     for part in ("train", "test"):
         pixels, class_ids = written[part]
-        images = data.images(place, part, range(data.classes), None)
+        images = data.images(data_dir, part, range(data.classes), None)
         np.testing.assert_array_equal(images.read(np.arange(len(images))), pixels)
         np.testing.assert_array_equal(images.class_ids, class_ids)
         np.testing.assert_array_equal(images.indices, np.arange(len(class_ids)))
     kind = "thing" if data.classes == 10 else "kind"
-    assert data.list_classes(place) == tuple(f"{kind} {c}" for c in range(data.classes))
+    assert data.list_classes(data_dir) == tuple(f"{kind} {c}" for c in range(data.classes))
 
 
 @BOTH
 def test_a_missing_file_is_named(tmp_path: Path, write: Any, data: Cifar) -> None:
-    place = find_place(tmp_path)
+    data_dir = find_data_dir(tmp_path)
     with pytest.raises(DataError, match=rf"lacks .*{data.folder}/{data.train_files[0]}: unpack https://.*tar\.gz into"):
-        data.list_classes(place)
+        data.list_classes(data_dir)
     written_by(write, data)(tmp_path / data.folder)
     (tmp_path / data.folder / data.meta_file).unlink()
     with pytest.raises(DataError, match=rf"lacks .*{data.folder}/{data.meta_file}"):
-        data.images(place, "train", (0, 1), None)
+        data.images(data_dir, "train", (0, 1), None)
 
 
 def test_folders_named_like_the_files_are_not_taken_for_them(tmp_path: Path) -> None:
     for name in ("train", "test", "meta"):
         (tmp_path / name).mkdir()
-    assert CIFAR100.find(find_place(tmp_path)) is None
+    assert CIFAR100.find(find_data_dir(tmp_path)) is None
 
 
 class Evil:
@@ -66,14 +66,14 @@ class Evil:
 def test_a_pickle_that_names_anything_but_arrays_is_refused(tmp_path: Path, evil: object, protocol: int) -> None:
     path = tmp_path / "train"
     path.write_bytes(pickle.dumps(evil, protocol))
-    with pytest.raises(DataError, match=r"train is truncated or corrupt \(it names .*, which data has no use for\)"):
+    with pytest.raises(DataError, match=r"train is truncated or corrupt \(it refers to .*, which is not allowed\)"):
         read_pickle(path)
 
 
 def test_a_pickle_cannot_decode_with_any_codec(tmp_path: Path) -> None:
     path = tmp_path / "train"
     path.write_bytes(b"c_codecs\nencode\n(VAAAA\nVrot13\ntR.")
-    with pytest.raises(DataError, match="bytes in rot13"):
+    with pytest.raises(DataError, match="bytes encoded in rot13"):
         read_pickle(path)
 
 
@@ -95,11 +95,11 @@ def test_truncated_and_overwritten_files_are_named(tmp_path: Path, write: Any, p
     for kept in (0, 1, 10, 100, *rng.integers(0, len(content), 20)):
         path.write_bytes(content[:kept])
         with pytest.raises(DataError, match=r"train is truncated or corrupt .*: delete its folder and fetch"):
-            CIFAR100.images(find_place(tmp_path), "train", (0, 1), None)
+            CIFAR100.images(find_data_dir(tmp_path), "train", (0, 1), None)
     for start in (0, 40):  # farther in are pixels, which could be anything
         path.write_bytes(content[:start] + rng.bytes(200) + content[start + 200 :])
         with pytest.raises(DataError, match="train"):
-            CIFAR100.images(find_place(tmp_path), "train", (0, 1), None)
+            CIFAR100.images(find_data_dir(tmp_path), "train", (0, 1), None)
 
 
 GOOD: dict[str, Any] = {"data": np.zeros((4, 3072), np.uint8), "fine_labels": [0, 1, 2, 99]}
@@ -111,8 +111,8 @@ GOOD: dict[str, Any] = {"data": np.zeros((4, 3072), np.uint8), "fine_labels": [0
         ([1, 2], "holds a list instead of a dictionary"),
         ({"fine_labels": [0]}, "rows of 3072 bytes as 'data'"),
         (GOOD | {"data": np.zeros((4, 3071), np.uint8)}, "rows of 3072 bytes"),
-        (GOOD | {"data": np.zeros((4, 3072), np.int16)}, "it holds an array of 'i2', not of bytes"),
-        (GOOD | {"data": np.zeros((4, 3072), object)}, "it holds an array of 'O8', not of bytes"),
+        (GOOD | {"data": np.zeros((4, 3072), np.int16)}, "it holds an array of 'i2' instead of bytes"),
+        (GOOD | {"data": np.zeros((4, 3072), object)}, "it holds an array of 'O8' instead of bytes"),
         (GOOD | {"data": np.zeros((), np.uint8)}, "rows of 3072 bytes"),
         (GOOD | {"data": [[0] * 3072] * 4}, "rows of 3072 bytes"),
         (GOOD | {"fine_labels": [0, 1, 2]}, "4 images but 3 labels"),
@@ -125,7 +125,7 @@ def test_files_with_other_content_are_named(tmp_path: Path, write: Any, content:
     write.cifar100(tmp_path, each=1)
     (tmp_path / "train").write_bytes(pickle.dumps(content))
     with pytest.raises(DataError, match=message) as caught:
-        CIFAR100.images(find_place(tmp_path), "train", (0, 1), None)
+        CIFAR100.images(find_data_dir(tmp_path), "train", (0, 1), None)
     assert str(tmp_path / "train") in str(caught.value)
 
 
@@ -134,19 +134,21 @@ def test_broken_class_names_are_named(tmp_path: Path, write: Any, names: object)
     write.cifar100(tmp_path, each=1)
     (tmp_path / "meta").write_bytes(pickle.dumps({"fine_label_names": names}))
     with pytest.raises(DataError, match="meta does not list 100 class names as 'fine_label_names'"):
-        CIFAR100.list_classes(find_place(tmp_path))
+        CIFAR100.list_classes(find_data_dir(tmp_path))
 
 
 @BOTH
 def test_check_says_whether_the_files_are_official(tmp_path: Path, write: Any, data: Cifar) -> None:
     written = written_by(write, data)(tmp_path)
     counts = f"{len(written['train'][1])} training and {len(written['test'][1])} test images of {data.classes} classes"
-    first, second = data.check(find_place(tmp_path))
+    first, second = data.check(find_data_dir(tmp_path))
     assert first == f"{data.title}: readable, {counts} in {tmp_path}"
     assert f"not the official files (the checksum differs): {', '.join(data.files)};" in second
     official = {name: hashlib.md5((tmp_path / name).read_bytes()).hexdigest() for name in data.files}
     assert (
-        replace(data, official=official).check(find_place(tmp_path))[1].endswith("all checksums are the official ones")
+        replace(data, official=official)
+        .check(find_data_dir(tmp_path))[1]
+        .endswith("all checksums are the official ones")
     )
 
 

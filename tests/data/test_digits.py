@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from mdfa_core.base.errors import InvalidValue
 from mdfa_core.data import DATASETS
-from mdfa_core.data.places import Place
-from mdfa_core.errors import InvalidValue
+from mdfa_core.data.data_dir import DataDir
 
-PLACE = Place(Path("nowhere"), named=True)
+NOWHERE = DataDir(Path("nowhere"), named=True)
 
 
 def test_pixels_and_held_out_part_against_a_slow_reference() -> None:
@@ -23,7 +23,7 @@ def test_pixels_and_held_out_part_against_a_slow_reference() -> None:
         # round(v · 255 / 16) in whole numbers; the only half is v = 8, 127.5, which becomes 128
         parts[part].append((int(digit), [(int(v) * 255 + 8) // 16 for v in values]))
     for part in ("train", "test"):
-        images = DATASETS["digits"].images(PLACE, part, range(10), None)
+        images = DATASETS["digits"].images(NOWHERE, part, range(10), None)
         assert images.shape == (1, 8, 8)
         assert images.class_ids.tolist() == [digit for digit, _ in parts[part]]
         pixels = images.read(np.arange(len(images)))
@@ -33,8 +33,8 @@ def test_pixels_and_held_out_part_against_a_slow_reference() -> None:
 
 def test_a_fifth_of_every_class_is_held_out() -> None:
     data = DATASETS["digits"]
-    train, test = (data.images(PLACE, part, range(10), 8) for part in ("train", "test"))
-    assert (len(train), len(test)) == (data.facts.train, data.facts.test) == (1438, 359)
+    train, test = (data.images(NOWHERE, part, range(10), 8) for part in ("train", "test"))
+    assert (len(train), len(test)) == (data.counts.train, data.counts.test) == (1438, 359)
     for digit in range(10):
         held_out, kept = (test.class_ids == digit).sum(), (train.class_ids == digit).sum()
         assert held_out == round((held_out + kept) / 5)
@@ -42,4 +42,4 @@ def test_a_fifth_of_every_class_is_held_out() -> None:
 
 def test_other_sizes_are_refused() -> None:
     with pytest.raises(InvalidValue, match="image_size is 28"):
-        DATASETS["digits"].images(PLACE, "train", (0, 1), 28)
+        DATASETS["digits"].images(NOWHERE, "train", (0, 1), 28)

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import requests
 
+from mdfa_core.base.errors import DataError
 from mdfa_core.data import DATASETS, check, fetch, load_task
 from mdfa_core.data.cifar import CIFAR10, CIFAR100, Cifar
+from mdfa_core.data.data_dir import find_data_dir
 from mdfa_core.data.download import RemoteFile, download, extract
 from mdfa_core.data.mnist import Mnist
-from mdfa_core.data.places import find_place
-from mdfa_core.errors import DataError
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 FILE = RemoteFile("http://official.invalid/folder", "some.bin", hashlib.md5(CONTENT).hexdigest())
@@ -59,6 +59,38 @@ def test_a_progress_bar_on_terminals_only(
     assert ("some.bin: 100%" in screen.getvalue()) == terminal
 
 
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_download_that_breaks_off_goes_on(server: Any, tmp_path: Path, ranges: bool) -> None:
+    server.files["some.bin"], server.cut["some.bin"], server.ranges = CONTENT, 70_000, ranges
+    if not ranges:  # every try starts anew, so it succeeds only once the server has recovered
+        with pytest.raises(DataError, match="the connection broke off"):
+            download(FILE, tmp_path)
+        assert len(server.asked) == 4  # the first bytes start the row of pauses anew
+        return
+    assert download(FILE, tmp_path).read_bytes() == CONTENT
+    assert len(server.asked) == 5  # 4 × 70,000 bytes and the rest
+
+
+@pytest.mark.parametrize(
+    ("mirror", "named"),
+    [
+        ("http://user:secret@127.0.0.1:9", "http://127.0.0.1:9/some.bin"),
+        ("http://user:secret@[::1", "http://[::1/some.bin"),  # no address, and urlsplit raises ValueError
+        ("http://user:se/cr?et@secret@127.0.0.1:9", "http://127.0.0.1:9/some.bin"),
+        ("user:secret@127.0.0.1:9", "download 127.0.0.1:9/some.bin"),
+        ("http://127.0.0.1:9/?token=secret", "http://127.0.0.1:9/?…"),
+    ],
+)
+def test_a_mirrors_password_is_in_no_message(
+    mirror: str, named: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(DataError) as caught:
+        download(FILE, tmp_path, mirror=mirror)
+    said = capfd.readouterr()
+    assert named in str(caught.value)
+    assert not any(part in f"{caught.value}{said.out}{said.err}" for part in ("secret", "user", "cr?et"))
+
+
 @pytest.mark.parametrize("stands", [None, b"an older file"])
 class TestFailuresLeaveWhatWasThere:
     def download(self, folder: Path, stands: bytes | None, message: str) -> None:
@@ -78,11 +110,11 @@ class TestFailuresLeaveWhatWasThere:
 
     def test_truncated_on_the_server(self, server: Any, tmp_path: Path, stands: bytes | None) -> None:
         server.files["some.bin"] = CONTENT[:200_000]
-        self.download(tmp_path, stands, rf"some\.bin sent is not the official file \(its MD5 is not {FILE.md5}\)")
+        self.download(tmp_path, stands, rf"some\.bin did not send the official file \(its MD5 is not {FILE.md5}\)")
 
     def test_another_file_on_the_server(self, server: Any, tmp_path: Path, stands: bytes | None) -> None:
         server.files["some.bin"] = b"<html>please log in</html>"
-        self.download(tmp_path, stands, "nothing was kept of it")
+        self.download(tmp_path, stands, "so the download was discarded")
 
     def test_not_on_the_server(self, server: Any, tmp_path: Path, stands: bytes | None) -> None:
         self.download(tmp_path, stands, r"\(the server answers 404 Not Found\)")
@@ -182,34 +214,34 @@ def served_cifar(request: pytest.FixtureRequest, server: Any, write: Any, tmp_pa
 
 class TestCifar:
     def test_is_downloaded_into_the_cache_once(self, served_cifar: Cifar, server: Any, cache: Path) -> None:
-        place = find_place()
-        images = served_cifar.images(place, "test", range(served_cifar.classes), None)
+        data_dir = find_data_dir()
+        images = served_cifar.images(data_dir, "test", range(served_cifar.classes), None)
         assert len(images) > 0
-        assert served_cifar.check(place)[1].endswith("all checksums are the official ones")
-        served_cifar.fetch(place, verify=True)
+        assert served_cifar.check(data_dir)[1].endswith("all checksums are the official ones")
+        served_cifar.fetch(data_dir, verify=True)
         assert server.asked == [served_cifar.archive.name]
         assert listing(cache) == [served_cifar.folder]
         assert listing(cache / served_cifar.folder) == sorted(served_cifar.files)
 
     def test_a_good_set_survives_a_broken_repair(self, served_cifar: Cifar, server: Any, cache: Path) -> None:
-        place = find_place()
-        served_cifar.fetch(place)
+        data_dir = find_data_dir()
+        served_cifar.fetch(data_dir)
         path = cache / served_cifar.folder / served_cifar.test_files[0]
         good = path.read_bytes()
         path.write_bytes(good[:-5] + b".....")
         server.cut[served_cifar.archive.name] = 1000
         with pytest.raises(DataError, match="the connection broke off"):
-            served_cifar.fetch(place, verify=True)
+            served_cifar.fetch(data_dir, verify=True)
         assert listing(cache) == [served_cifar.folder]
         assert listing(cache / served_cifar.folder) == sorted(served_cifar.files)
         server.cut.clear()
-        served_cifar.fetch(place, verify=True)
+        served_cifar.fetch(data_dir, verify=True)
         assert path.read_bytes() == good
 
     def test_an_archive_put_there_by_hand_is_used(self, served_cifar: Cifar, server: Any, cache: Path) -> None:
         cache.mkdir(parents=True)
         (cache / served_cifar.archive.name).write_bytes(server.files[served_cifar.archive.name])
-        served_cifar.fetch(find_place())
+        served_cifar.fetch(find_data_dir())
         assert server.asked == []
         assert listing(cache) == [served_cifar.folder]
 
@@ -218,28 +250,28 @@ class TestCifar:
     ) -> None:
         (tmp_path / "mine").mkdir()
         monkeypatch.setenv("MDFA_DATA_DIR", str(tmp_path / "mine"))
-        with pytest.raises(DataError, match=r"unpack http://127.*\.tar\.gz into .*mine, or name no data folder"):
-            served_cifar.fetch(find_place(), verify=True)
+        with pytest.raises(DataError, match=r"unpack http://127.*\.tar\.gz into .*mine, or give no data folder"):
+            served_cifar.fetch(find_data_dir(), verify=True)
         assert server.asked == []
         assert listing(tmp_path / "mine") == []
 
 
 class TestMnist:
     def test_is_downloaded_into_the_cache_once(self, served_mnist: Mnist, server: Any, cache: Path) -> None:
-        place = find_place()
-        assert len(served_mnist.images(place, "train", range(10), None)) == 100
-        served_mnist.fetch(place, verify=True)
+        data_dir = find_data_dir()
+        assert len(served_mnist.images(data_dir, "train", range(10), None)) == 100
+        served_mnist.fetch(data_dir, verify=True)
         assert sorted(server.asked) == sorted(server.files) == listing(cache / "mnist")
 
     def test_only_what_differs_is_downloaded_again(self, served_mnist: Mnist, server: Any, cache: Path) -> None:
-        place = find_place()
-        served_mnist.fetch(place)
+        data_dir = find_data_dir()
+        served_mnist.fetch(data_dir)
         server.asked.clear()
         name = "t10k-labels-idx1-ubyte.gz"
         (cache / "mnist" / name).write_bytes(b"wrong")
-        served_mnist.fetch(place)  # ordinary loading does not spend time on checksums
+        served_mnist.fetch(data_dir)  # ordinary loading does not spend time on checksums
         assert server.asked == []
-        served_mnist.fetch(place, verify=True)
+        served_mnist.fetch(data_dir, verify=True)
         assert server.asked == [name]
         assert (cache / "mnist" / name).read_bytes() == server.files[name]
 
@@ -249,19 +281,19 @@ class TestMnist:
         name = "train-images-idx3-ubyte.gz"
         server.cut[name] = 100
         with pytest.raises(DataError, match=rf"put {name} into .*mnist by hand"):
-            served_mnist.fetch(find_place())
+            served_mnist.fetch(find_data_dir())
         assert name not in listing(cache / "mnist")
         server.cut.clear()
-        served_mnist.fetch(find_place())
+        served_mnist.fetch(find_data_dir())
         assert listing(cache / "mnist") == sorted(server.files)
         assert len(server.asked) == 5
 
     def test_nothing_is_downloaded_into_a_named_folder(self, served_mnist: Mnist, server: Any, tmp_path: Path) -> None:
         (tmp_path / "mine").mkdir()
         with pytest.raises(DataError, match=r"lacks .*mine/mnist/.*\.gz: put the official file there"):
-            served_mnist.fetch(find_place(tmp_path / "mine"))
+            served_mnist.fetch(find_data_dir(tmp_path / "mine"))
         with pytest.raises(DataError, match="nowhere does not exist"):
-            served_mnist.fetch(find_place(tmp_path / "nowhere"))
+            served_mnist.fetch(find_data_dir(tmp_path / "nowhere"))
         assert server.asked == []
 
 
@@ -272,9 +304,9 @@ def test_what_is_not_the_official_file_is_not_taken_for_it(server: Any, write: A
     for data in (CIFAR10, CIFAR100):
         server.archive(data.archive.name, cache.parent / "fake", top=data.folder)
     for use in (lambda: load_task(name, classes=2, seed=0), lambda: fetch(name), lambda: check(name)):
-        with pytest.raises(DataError, match="is not the official file"):
+        with pytest.raises(DataError, match="did not send the official file"):
             use()
-    assert DATASETS[name].find(find_place()) is None
+    assert DATASETS[name].find(find_data_dir()) is None
 
 
 def test_the_mirror_can_be_an_argument(

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mdfa_core.base.errors import DataError
 from mdfa_core.data import images
 from mdfa_core.data.images import read_image
-from mdfa_core.errors import DataError
 
 
 def noise(height: int, width: int, channels: int = 3) -> np.ndarray:

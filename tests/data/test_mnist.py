@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mdfa_core.base.errors import DataError
+from mdfa_core.data.data_dir import find_data_dir
 from mdfa_core.data.mnist import OFFICIAL, Mnist, read_idx
-from mdfa_core.data.places import find_place
-from mdfa_core.errors import DataError
 
 
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("nested", ["mnist", "MNIST/raw", "."])
 def test_files_are_found_and_read(tmp_path: Path, write: Any, packed: bool, nested: str) -> None:
     written = write.mnist(tmp_path / nested, packed=packed)
-    place = find_place(tmp_path)
-    assert Mnist().find(place) == tmp_path / nested
+    data_dir = find_data_dir(tmp_path)
+    assert Mnist().find(data_dir) == tmp_path / nested
     for part in ("train", "test"):
         pixels, digits = written[part]
-        images = Mnist().images(place, part, range(10), None)
+        images = Mnist().images(data_dir, part, range(10), None)
         np.testing.assert_array_equal(images.read(np.arange(len(images))), pixels)
         np.testing.assert_array_equal(images.class_ids, digits)
 
@@ -30,11 +30,11 @@ def test_a_missing_file_is_named(tmp_path: Path, write: Any) -> None:
     write.mnist(tmp_path / "mnist")
     (tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(DataError, match=r"mnist/t10k-labels-idx1-ubyte\.gz: put the official file there"):
-        Mnist().images(find_place(tmp_path), "train", (0, 1), None)
+        Mnist().images(find_data_dir(tmp_path), "train", (0, 1), None)
 
 
 BREAKS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
-    "cut": ("train-images-idx3-ubyte", lambda raw: raw[:5000], "holds 4984 bytes where its header announces 78400"),
+    "cut": ("train-images-idx3-ubyte", lambda raw: raw[:5000], "holds 4984 bytes, but its header says 78400"),
     "too long": ("train-images-idx3-ubyte", lambda raw: raw + b"\0", "holds 78401 bytes"),
     "no header": ("train-images-idx3-ubyte", lambda raw: raw[:3], "not an idx file"),
     "cut header": ("train-images-idx3-ubyte", lambda raw: raw[:10], "not an idx file"),
@@ -62,7 +62,7 @@ def test_broken_files_are_named(tmp_path: Path, write: Any, kind: str, packed: b
     raw = change(gzip.decompress(path.read_bytes()) if packed else path.read_bytes())
     path.write_bytes(gzip.compress(raw) if packed else raw)
     with pytest.raises(DataError, match=message) as caught:
-        Mnist().images(find_place(tmp_path), "train", (0, 1), None)
+        Mnist().images(find_data_dir(tmp_path), "train", (0, 1), None)
     assert str(tmp_path) in str(caught.value)
 
 
@@ -80,15 +80,15 @@ def test_truncated_packed_files_are_named(tmp_path: Path, kept: int) -> None:
 
 def test_check_says_whether_the_files_are_official(tmp_path: Path, write: Any, served_mnist: Mnist) -> None:
     folder = tmp_path / "published"
-    first, second = served_mnist.check(find_place(folder))
+    first, second = served_mnist.check(find_data_dir(folder))
     assert first == f"MNIST: readable, 100 training and 30 test images of 10 classes in {folder}"
     assert second == "MNIST: all checksums are the official ones"
-    _, second = Mnist().check(find_place(folder))
+    _, second = Mnist().check(find_data_dir(folder))
     assert "not the official files" in second
     assert "t10k-images-idx3-ubyte.gz" in second
     write.mnist(tmp_path / "unpacked", packed=False)
-    _, second = Mnist().check(find_place(tmp_path / "unpacked"))
-    assert "checksums are known of .gz files only" in second
+    _, second = Mnist().check(find_data_dir(tmp_path / "unpacked"))
+    assert "official checksums exist for .gz files only" in second
 
 
 def test_official_checksums() -> None:

@@ -1,4 +1,4 @@
-"""Moons, circles, spirals and XOR: where their points are, the same everywhere, and that nets learn them."""
+"""Moons, circles, spirals and XOR: their points are where they should be, reproducible, and learnable."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 from numpy.typing import NDArray
 
 from mdfa_core import DATASETS, Experiment, Run
+from mdfa_core.base.errors import GeometryError, InvalidValue
 from mdfa_core.data import load_task
-from mdfa_core.data.places import Place
+from mdfa_core.data.data_dir import DataDir
 from mdfa_core.data.plane import SHAPE, Plane
-from mdfa_core.errors import GeometryError, InvalidValue
-from mdfa_core.events import Finished
+from mdfa_core.training.events import Finished
 
-PLACE = Place(Path("nowhere"), named=True)
+NOWHERE = DataDir(Path("nowhere"), named=True)
 NAMES = [name for name, data in DATASETS.items() if isinstance(data, Plane)]
 NOISE = {"moons": 0.1, "circles": 0.1, "spirals": 0.03, "xor": 0.05}
 EVERY = pytest.mark.parametrize("name", NAMES)
@@ -27,7 +27,7 @@ def points(name: str, part: str = "train") -> tuple[NDArray[np.float64], NDArray
     """Coordinates [N, 2] as they were before they became pixels, and classes."""
     data = DATASETS[name]
     assert isinstance(data, Plane)
-    images = data.images(PLACE, part, (0, 1), None)  # type: ignore[arg-type]
+    images = data.images(NOWHERE, part, (0, 1), None)  # type: ignore[arg-type]
     pixels = images.read(np.arange(len(images)))
     return (pixels.reshape(-1, 2) / 255 * 2 - 1) * data.reach, images.class_ids
 
@@ -85,9 +85,9 @@ def test_a_pixel_is_finer_than_a_third_of_the_noise_and_hardly_a_point_lies_at_t
 
 @EVERY
 def test_half_of_each_part_is_of_each_class_and_parts_are_drawn_anew(name: str) -> None:
-    facts = DATASETS[name].facts
+    counts = DATASETS[name].counts
     (train, train_ids), (test, test_ids) = points(name), points(name, "test")
-    assert (len(train), len(test)) == (facts.train, facts.test)
+    assert (len(train), len(test)) == (counts.train, counts.test)
     assert np.bincount(train_ids).tolist() == [500, 500]
     assert np.bincount(test_ids).tolist() == [250, 250]
     assert np.array_equal(train, points(name)[0])

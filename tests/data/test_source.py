@@ -5,8 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
+from mdfa_core.base.errors import DataError, InvalidValue
 from mdfa_core.data.source import ArrayImages, checked_part, fixed_shape, select
-from mdfa_core.errors import DataError, InvalidValue
 
 
 def sample() -> tuple[np.ndarray, np.ndarray]:

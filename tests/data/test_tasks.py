@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from mdfa_core import rng
-from mdfa_core.data import DATASETS, ArraySplit, Gathered, LazySplit, Split, Task, load_task, tasks
-from mdfa_core.data.places import find_place
-from mdfa_core.errors import DataError, InvalidValue, UnknownName
+from mdfa_core.base import rng
+from mdfa_core.base.errors import DataError, InvalidValue, UnknownName
+from mdfa_core.data import DATASETS, ArraySplit, LazySplit, Split, StackedSplits, Task, load_task, tasks
+from mdfa_core.data.data_dir import find_data_dir
 
 EVERY = pytest.mark.parametrize("name", list(DATASETS))
 
@@ -23,7 +23,7 @@ def size_of(name: str) -> int | None:
 
 def classes_of(name: str, wanted: int) -> int:
     """As many classes as are wanted, or all the data set has."""
-    return min(wanted, DATASETS[name].facts.classes or wanted)
+    return min(wanted, DATASETS[name].counts.classes or wanted)
 
 
 def load(name: str, folder: Path, **settings: Any) -> Task:
@@ -49,15 +49,15 @@ def test_a_task_against_a_slow_reference(
 ) -> None:
     classes = classes_of(name, classes)
     task = load(name, everything, classes=classes, seed=seed, validation=validation)
-    data, place = DATASETS[name], find_place(everything)
-    names = data.list_classes(place)
+    data, data_dir = DATASETS[name], find_data_dir(everything)
+    names = data.list_classes(data_dir)
     chosen = np.random.RandomState(seed).permutation(len(names))[:classes].tolist()
     assert task.class_ids == tuple(chosen)
     assert task.class_names == tuple(names[c] for c in chosen)
 
     expected: dict[str, list[tuple[int, int, np.ndarray]]] = {"train": [], "validation": [], "test": []}
     for part in ("train", "test"):
-        images = data.images(place, part, range(len(names)), size_of(name))
+        images = data.images(data_dir, part, range(len(names)), size_of(name))
         kept = [row for row in range(len(images)) if images.class_ids[row] in chosen]
         order = rng.numpy_generator(seed, "split").permutation(len(kept)).tolist()
         held_out = set(order[: round(validation * len(kept))])
@@ -87,11 +87,11 @@ def test_the_splits_share_no_image_and_lose_none(name: str, everything: Path, se
     members = [{(split.part, int(index)) for index in split.indices} for split in splits_of(task).values()]
     assert [len(split) for split in splits_of(task).values()] == [len(member) for member in members]
     assert len(set().union(*members)) == sum(len(member) for member in members)
-    data, place = DATASETS[name], find_place(everything)
+    data, data_dir = DATASETS[name], find_data_dir(everything)
     wanted = {
         (part, int(index))
         for part in ("train", "test")
-        for index in data.images(place, part, task.class_ids, size_of(name)).indices
+        for index in data.images(data_dir, part, task.class_ids, size_of(name)).indices
     }
     assert set().union(*members) == wanted
 
@@ -264,7 +264,7 @@ class TestGathered:
         of["L"] = load(name, everything, seed=4, memory_limit=0).train  # lazy, where the data set can be
         splits = [of[letter] for letter in which]
         index = self.rows(splits)
-        images, labels = Gathered(splits).at(index)
+        images, labels = StackedSplits(splits).gather(index)
         assert images.dtype == torch.uint8
         for row, split in enumerate(splits):
             assert torch.equal(images[row], split.gather(index[row]))
@@ -277,10 +277,10 @@ class TestGathered:
         splits = [load("digits", everything, seed=seed).train for seed in (0, 1)]
         monkeypatch.setattr(tasks, "_calls_count", lambda device: True)
         monkeypatch.setattr(tasks, "MEMORY_LIMIT", limit)
-        gathered, asked = Gathered(splits), []
+        stacked, asked = StackedSplits(splits), []
         gather = ArraySplit.gather
         monkeypatch.setattr(ArraySplit, "gather", lambda split, index: (asked.append(1), gather(split, index))[1])
-        gathered.at(self.rows(splits))
+        stacked.gather(self.rows(splits))
         assert len(asked) == calls
 
     def test_go_on_without_a_copy_where_there_is_no_room_for_it(
@@ -291,15 +291,15 @@ class TestGathered:
 
         splits = [load("digits", everything, seed=seed).train for seed in (0, 1)]
         index = self.rows(splits)
-        expected = Gathered(splits).at(index)
+        expected = StackedSplits(splits).gather(index)
         monkeypatch.setattr(tasks, "_calls_count", lambda device: True)
         monkeypatch.setattr(torch, "cat", full)
-        for found, exact in zip(Gathered(splits).at(index), expected, strict=True):
+        for found, exact in zip(StackedSplits(splits).gather(index), expected, strict=True):
             assert torch.equal(found, exact)
 
     def test_copy_nothing_on_a_cpu(self, everything: Path) -> None:
         splits = [load("digits", everything, seed=seed).train for seed in (0, 1)]
-        assert Gathered(splits)._whole is None
+        assert StackedSplits(splits)._whole is None
 
 
 @pytest.mark.gpu

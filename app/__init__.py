@@ -1,1 +1,0 @@
-"""The live app: a Panel page over `mdfa_core`; it draws and asks, the learning is all in the package."""

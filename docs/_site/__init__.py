@@ -1,0 +1,86 @@
+"""The site's own extension of Sphinx: links that leave docs/, generated parts of pages, names without a docstring.
+
+A page stays readable on a code host. A part that the build writes stands between two comments, around what a code host
+shows instead:
+
+    <!-- site: methods -->
+    Run `mdfa train --help` for the list.
+    <!-- site: end -->
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.util import logging
+
+from _site import generated, links, markup
+
+DOCS = Path(__file__).resolve().parents[1]
+ANNOTATED = re.compile(r"Annotated\[(\w+), \w+\([^()]*\)\]")
+log = logging.getLogger(__name__)
+
+
+def read_page(app: Sphinx, name: str, source: list[str]) -> None:
+    """Write the generated parts of a page into its text, and make its links work in the site."""
+    path = Path(app.env.doc2path(name))
+    if path.suffix == ".md":
+        text = links.rewritten(generated.filled(source[0], path), path.parent)
+        source[0] = links.outside_code(text, markup.subscripts)
+
+
+def check_docstring(app: Sphinx, kind: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Warn of a public name without a docstring; the build makes an error of it."""
+    own = str(getattr(thing, "__module__", "")).startswith("mdfa_core")
+    public = not any(part.startswith("_") for part in name.split("."))
+    if own and public and kind in {"module", "class", "exception", "function", "method"} and not any(lines):
+        log.warning("%s %s has no docstring", kind, name, type="site", subtype="docstring")
+
+
+def escape(app: Sphinx, kind: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Prepare a docstring for reStructuredText."""
+    lines[:] = markup.restructured(lines)
+
+
+def find_public(app: Sphinx, env: Any, node: Any, contents: Any) -> Any:
+    """Link the type in a signature, which names the module it is defined in, to the public name on the site."""
+    if node.get("refdomain") != "py":
+        return None
+    target, domain = node["reftarget"], env.domains["py"]
+    name = f".{target.rpartition('.')[2]}"
+    found = [known for known in domain.objects if known.endswith(name)] if target.startswith("mdfa_core.") else []
+    if len(found) != 1:
+        return None
+    return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", found[0], node, contents)
+
+
+def plain_types(app: Sphinx, document: nodes.document) -> None:
+    """Show `int` in place of `Annotated[int, Range(…)]`: the docstring says what is allowed."""
+    for node in document.findall(lambda node: isinstance(node, (addnodes.desc_annotation, addnodes.desc_parameter))):
+        text, found = ANNOTATED.subn(r"\1", node.astext())
+        if found:
+            node[:] = [nodes.Text(text)]
+
+
+def copy_gallery(app: Sphinx, error: Exception | None) -> None:
+    """The replays are finished pages, which Sphinx must not touch."""
+    if error is None and app.builder.format == "html":
+        shutil.copytree(DOCS / "gallery", Path(app.outdir) / "gallery", dirs_exist_ok=True)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Called by Sphinx."""
+    app.setup_extension("sphinx.ext.autodoc")
+    app.connect("source-read", read_page)
+    app.connect("autodoc-process-docstring", check_docstring)
+    app.connect("autodoc-process-docstring", escape, priority=400)  # before napoleon writes markup
+    app.connect("doctree-read", plain_types)
+    app.connect("missing-reference", find_public)
+    app.connect("build-finished", copy_gallery)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,133 @@
+// A form of settings. `model.shown` has the fields by name, as `Field.to_dict` of mdfa_app/page/form.py makes them.
+
+const make = (tag, attributes = {}, ...children) => {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== null && value !== false) made.setAttribute(name, value === true ? "" : value);
+  }
+  made.append(...children);
+  return made;
+};
+
+// Each kind makes its controls and returns how they show a field. `send` reports a visitor's choice.
+const KINDS = {
+  segments(name, send) {
+    const row = make("div", { class: "segments" });
+    return { body: row, show(field) {
+      const labels = field.options.join("|");
+      if (row.dataset.labels !== labels) {
+        row.dataset.labels = labels;
+        row.replaceChildren(...field.options.map((label, place) => {
+          const input = make("input", { type: "radio", name, value: place });
+          input.addEventListener("change", () => send(place));
+          return make("label", {}, input, make("span", {}, label));
+        }));
+      }
+      for (const [place, input] of [...row.querySelectorAll("input")].entries()) {
+        input.checked = place === field.value;
+        input.disabled = field.disabled;
+      }
+    } };
+  },
+  select(name, send) {
+    const box = make("select");
+    box.addEventListener("change", () => send(box.selectedIndex));
+    return { body: box, named: box, show(field) {
+      const labels = field.options.join("|");
+      if (box.dataset.labels !== labels) {
+        box.dataset.labels = labels;
+        box.replaceChildren(...field.options.map((label) => make("option", {}, label)));
+      }
+      box.selectedIndex = field.value;
+      box.disabled = field.disabled;
+    } };
+  },
+  slider(name, send) {
+    const range = make("input", { type: "range", min: 0, step: 1 }), text = make("output");
+    let labels = [];
+    const tell = () => {
+      text.textContent = labels[range.valueAsNumber] ?? "";
+      range.setAttribute("aria-valuetext", text.textContent);
+    };
+    range.addEventListener("input", tell);
+    range.addEventListener("change", () => send(range.valueAsNumber));
+    return { body: make("div", { class: "slider" }, range, text), named: range, show(field) {
+      labels = field.options;
+      range.max = labels.length - 1;
+      range.value = field.value;
+      range.disabled = field.disabled;
+      tell();
+    } };
+  },
+  stepper(name, send) {
+    const less = make("button", { type: "button" }, "−"), more = make("button", { type: "button" }, "+");
+    const text = make("output");
+    let field;
+    const step = (by) => () => send(field.value + by);
+    less.addEventListener("click", step(-1));
+    more.addEventListener("click", step(1));
+    return { body: make("div", { class: "stepper" }, less, text, more), show(now) {
+      field = now;
+      text.textContent = field.options[field.value] ?? "";
+      less.setAttribute("aria-label", `${field.label}: one less`);
+      more.setAttribute("aria-label", `${field.label}: one more`);
+      less.disabled = field.disabled || field.value <= 0;
+      more.disabled = field.disabled || field.value >= field.options.length - 1;
+    } };
+  },
+  number: (name, send) => typed(send, { inputmode: "decimal" }),
+  text: (name, send) => typed(send, {}),
+};
+
+function typed(send, attributes) {
+  const input = make("input", { type: "text", autocomplete: "off", spellcheck: "false", ...attributes });
+  input.addEventListener("change", () => send(input.value));
+  return { body: input, named: input, show(field) {
+    input.value = field.value;
+    input.disabled = field.disabled;
+  } };
+}
+
+let forms = 0;
+
+export function render({ model }) {
+  const form = `form${++forms}`;
+  const main = make("div", { class: "fields" }), more = make("div", { class: "fields" });
+  const fold = make("details", {}, make("summary", {}, "More settings"), more);
+  const places = new Map();
+
+  const placed = (name, field) => {
+    const id = `${form}-${name}`;
+    const kind = KINDS[field.kind](id, (value) => model.send_msg({ name, value }));
+    const bubble = make("span", { class: "bubble", id: `${id}-help` }, field.help);
+    const help = make("span", { class: "help", "aria-hidden": "true" }, "?", bubble);
+    const wrong = make("p", { class: "wrong", id: `${id}-wrong`, role: "alert" });
+    const group = !kind.named;
+    if (kind.named) kind.named.id = id;
+    const title = make(group ? "span" : "label", { for: group ? null : id, id: `${id}-title` }, field.label);
+    const role = !group ? null : field.kind === "segments" ? "radiogroup" : "group";
+    const box = make("div", { class: `field ${name}`, role, "aria-labelledby": group ? `${id}-title` : null },
+      make("div", { class: "title" }, title, help), kind.body, wrong);
+    (kind.named ?? box).setAttribute("aria-describedby", `${id}-help ${id}-wrong`);
+    (field.more ? more : main).append(box);
+    return { box, kind, wrong, named: kind.named ?? box, told: "" };
+  };
+
+  const show = () => {
+    for (const [name, field] of Object.entries(model.shown)) {
+      if (!places.has(name)) places.set(name, placed(name, field));
+      const place = places.get(name), { box, kind, wrong, named } = place, told = JSON.stringify(field);
+      if (place.told === told) continue;  // a visitor may be typing into it
+      place.told = told;
+      box.hidden = !field.visible;
+      kind.show(field);
+      wrong.textContent = field.wrong;
+      if (field.wrong) named.setAttribute("aria-invalid", "true");
+      else named.removeAttribute("aria-invalid");
+      if (field.wrong && field.more) fold.open = true;
+    }
+  };
+  model.on("shown", show);
+  show();
+  return make("form", { class: "form" }, main, fold);
+}

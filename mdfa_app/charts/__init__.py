@@ -1,0 +1,1 @@
+"""How things are drawn: line charts, pictures, style sheets, numbers in words."""

@@ -1,0 +1,263 @@
+"""Line charts: Bokeh figures with one line per learning rule or hidden layer, and in grey the lines of the runs before.
+
+Everything here changes Bokeh models, so call it only while the document is locked (see `Screen.soon`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bokeh.models.annotations import Label, Span
+from bokeh.models.formatters import BasicTickFormatter, LogTickFormatter, NumeralTickFormatter
+from bokeh.models.glyphs import Line
+from bokeh.models.renderers import GlyphRenderer
+from bokeh.models.scales import LinearScale, LogScale
+from bokeh.models.sources import ColumnDataSource
+from bokeh.models.tickers import BasicTicker, FixedTicker, LogTicker
+from bokeh.plotting import figure
+
+from mdfa_app.charts import crosshair
+from mdfa_app.charts.axis import Axis, Epochs
+from mdfa_app.charts.names import FONT, SIZE, End, Names
+from mdfa_app.comparison.history import Reader, Series
+from mdfa_core.base.colours import DARK, LIGHT, Palette, dash_of_layer, dash_of_rule
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Ticks of an axis of shares."""
+
+_FRAME = 42  # pixels of a chart's height that are not its frame
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """The quantity a chart shows, and how it is drawn.
+
+    Attributes:
+        title: read by screen readers; also the name of a saved picture.
+        height: in pixels.
+        format: Bokeh's number format for values in tooltips.
+        top: end of the y axis; None fits it to the lines, and lets a visitor choose a logarithmic axis.
+        ticks: of the y axis; empty for Bokeh's choice.
+        mark: a reference value and its name, drawn as a dotted line.
+        from_mark: whether the axis may begin near the mark if no value is far below it.
+        log: whether the axis is logarithmic at first.
+        slots: the largest number of lines.
+        layers: whether lines stand for hidden layers; otherwise they stand for rules.
+    """
+
+    title: str
+    height: int
+    format: str
+    slots: int
+    top: float | None = 1.06
+    ticks: tuple[float, ...] = ()
+    mark: tuple[float, str] | None = None
+    from_mark: bool = False
+    log: bool = False
+    layers: bool = False
+
+    def colour(self, palette: Palette, slot: int) -> str:
+        """The colour of a line."""
+        return palette.layer(slot) if self.layers else palette.rule(slot)
+
+    def dash(self, slot: int) -> tuple[int, ...]:
+        """The dash of a line."""
+        return dash_of_layer(slot) if self.layers else dash_of_rule(slot)
+
+
+class Chart:
+    """One quantity over epochs.
+
+    Args:
+        style: the quantity and how it is drawn.
+        epochs: the axis of epochs, shared with other charts.
+
+    Attributes:
+        axis: of the quantity.
+        names: of the lines, at their ends.
+        lines: the lines that are drawn, by slot.
+    """
+
+    def __init__(self, style: Style, epochs: Epochs) -> None:
+        self.style, self._epochs = style, epochs
+        self.axis = Axis(style.top, log=style.log)
+        self.palette = LIGHT
+        self.figure = self._figure()
+        self._scale()
+        self._reference = None if style.mark is None else style.mark[0]
+        self._mark = self._draw_mark()
+        self._ghost = [ColumnDataSource({"x": [], "y": []}) for _ in range(style.slots)]
+        self._live = [ColumnDataSource({"x": [], "y": []}) for _ in range(style.slots)]
+        self._ghost_lines = [self._line(source, slot, 1.5) for slot, source in enumerate(self._ghost)]
+        self._live_lines = [self._line(source, slot, 2.4) for slot, source in enumerate(self._live)]
+        self.names = Names(self.figure, style.height - _FRAME)
+        epochs.crosshair.join(self.figure, epochs.range, self._live, self._ghost)
+        self._hover = crosshair.hover(self.figure, epochs.range, self._live, self._ghost, style.format)
+        self._readers: dict[int, Reader] = {}
+        self.lines: dict[int, Series] = {}
+        self._before: dict[int, Series] = {}
+        self.recolour(dark=False)
+
+    # --------------------------------------------------------------------------------------------------- what changes
+
+    def show(self, lines: Mapping[int, Series], before: Mapping[int, Series], *, mark: float | None = None) -> None:
+        """Draw these lines, by slot, and those of the previous run in grey; lines already drawn only get new points.
+
+        Call it after every change: only the difference is sent to the browser. `mark` moves the reference value.
+        """
+        if self._mark is not None and mark is not None and mark != self._reference:
+            self._reference = self._mark[0].location = self._mark[1].y = mark
+        if (lines, before) != (self.lines, self._before):
+            self._replace(lines, before)
+        self._extend()
+
+    def set_log(self, log: bool) -> None:
+        """Make the axis of the quantity logarithmic, or linear."""
+        if log != self.axis.log:
+            self.axis.log = log
+            # A logarithmic scale never meets a range that begins at 0.
+            for change in (self._fit, self._scale) if log else (self._scale, self._fit):
+                change()
+
+    def _replace(self, lines: Mapping[int, Series], before: Mapping[int, Series]) -> None:
+        self.lines, self._before = dict(lines), dict(before)
+        self._readers = {slot: Reader(line.curve, {"y": line.column}) for slot, line in lines.items()}
+        self.axis.forget()
+        for slot, (live, ghost) in enumerate(zip(self._live, self._ghost, strict=True)):
+            _set(live, [], [])
+            line = before.get(slot)
+            old: list[float] = [] if line is None else line.curve.column(line.column)
+            _set(ghost, [] if line is None else line.curve.column("x"), old)
+            self.axis.note(old)
+        self._write_tooltip()
+
+    def _extend(self) -> None:
+        """Add the points that came since the last call."""
+        for slot, reader in self._readers.items():
+            anew, columns = reader.news()
+            self.axis.note(columns["y"])
+            if anew:
+                self._live[slot].data = dict(columns)
+            elif columns["x"]:
+                self._live[slot].stream(dict(columns))
+        self._fit()
+
+    def _fit(self) -> None:
+        self.axis.fit(self._reference if self.style.from_mark else None)
+        self._name_lines()
+
+    def points(self, slot: int, *, before: bool = False) -> dict[str, list[float]]:
+        """The columns x and y that are drawn of a line, or in grey of the line before."""
+        source = (self._ghost if before else self._live)[slot]
+        return {"x": list(source.data["x"]), "y": list(source.data["y"])}
+
+    @property
+    def colours(self) -> list[str]:
+        """The colours of all lines by slot."""
+        return [line.glyph.line_color for line in self._live_lines]
+
+    def recolour(self, *, dark: bool) -> None:
+        """Take the colours of a theme."""
+        palette = self.palette = DARK if dark else LIGHT
+        for slot, (live, ghost) in enumerate(zip(self._live_lines, self._ghost_lines, strict=True)):
+            live.glyph.line_color = self.style.colour(palette, slot)
+            ghost.glyph.line_color = palette.ghost
+        dress(self.figure, palette)
+        self.names.recolour(palette)
+        if self._mark is not None:
+            span, label = self._mark
+            span.line_color = palette.muted
+            label.update(text_color=palette.muted, background_fill_color=palette.surface, background_fill_alpha=0.8)
+        self._epochs.crosshair.line.line_color = palette.muted
+        self._write_tooltip()
+        self._name_lines()
+
+    def _name_lines(self) -> None:
+        ends = []
+        for slot, line in self.lines.items():
+            row = line.curve.last
+            y = math.nan if row is None else row.get(line.column, math.nan)
+            if row is not None and math.isfinite(y):
+                ends.append(End(row["x"], y, line.name, self.style.colour(self.palette, slot)))
+        start, end = self._epochs.shown
+        self.names.show(ends, self.axis, end - start)
+
+    def _write_tooltip(self) -> None:
+        style, palette = self.style, self.palette
+        rows = [
+            (f"l{slot}", line.name, style.colour(palette, slot), style.dash(slot)) for slot, line in self.lines.items()
+        ]
+        rows += [
+            (f"b{slot}", f"{line.name}, before", palette.ghost, style.dash(slot)) for slot, line in self._before.items()
+        ]
+        text = crosshair.rows(rows) if rows else None
+        if self._hover.tooltips != text:
+            self._hover.tooltips = text
+
+    # -------------------------------------------------------------------------------------------------- how it is made
+
+    def _figure(self) -> figure:
+        chart = figure(
+            height=self.style.height,
+            sizing_mode="stretch_width",
+            x_range=self._epochs.range,
+            y_range=self.axis.range,
+            toolbar_location=None,
+            tools="",
+            min_border_left=44,
+            min_border_right=10,
+            min_border_top=8,
+            min_border_bottom=24,
+            name=self.style.title,
+        )
+        chart.xgrid.visible = False
+        return chart
+
+    def _scale(self) -> None:
+        """Give the chart the scale, the ticks and the numbers of its axis."""
+        style, log = self.style, self.axis.log
+        self.figure.y_scale = LogScale() if log else LinearScale()
+        axis = self.figure.yaxis[0]
+        axis.ticker = LogTicker() if log else FixedTicker(ticks=list(style.ticks)) if style.ticks else BasicTicker()
+        if style.format.endswith("%"):
+            axis.formatter = NumeralTickFormatter(format="0 %")
+        else:
+            axis.formatter = LogTickFormatter() if log else BasicTickFormatter()
+
+    def _line(self, source: ColumnDataSource, slot: int, width: float) -> GlyphRenderer:
+        glyph = Line(x="x", y="y", line_width=width, line_dash=list(self.style.dash(slot)), line_join="round")
+        renderer: GlyphRenderer = self.figure.add_glyph(source, glyph)
+        return renderer
+
+    def _draw_mark(self) -> tuple[Span, Label] | None:
+        if self.style.mark is None:
+            return None
+        y, text = self.style.mark
+        span = Span(location=y, dimension="width", line_dash=[2, 3], line_width=1)
+        label = Label(x=4, x_units="screen", y=y, y_offset=2, text=text, text_font=FONT, text_font_size=SIZE)
+        self.figure.add_layout(span)
+        self.figure.add_layout(label)
+        return span, label
+
+
+def _set(source: ColumnDataSource, x: list[float], y: list[float]) -> None:
+    """Set new points. Empty lines that stay empty send no message: most are, and every message delays a click."""
+    if len(x) or len(source.data["x"]):
+        source.data = {"x": x, "y": y}
+
+
+def dress(chart: figure, palette: Palette) -> None:
+    """Draw a figure in the colours of a theme."""
+    chart.update(background_fill_color=None, border_fill_color=None, outline_line_color=None)
+    chart.grid.grid_line_color = palette.grid
+    for axis in chart.axis:
+        axis.update(
+            axis_line_color=palette.grid,
+            major_tick_line_color=palette.grid,
+            minor_tick_line_color=None,
+            major_label_text_color=palette.muted,
+            major_label_text_font=FONT,
+            major_label_text_font_size=SIZE,
+        )

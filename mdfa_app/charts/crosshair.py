@@ -1,0 +1,122 @@
+"""A vertical line through all charts at one step, and one tooltip with the values of all lines there.
+
+Both follow the pointer in the browser alone; nothing is sent to the server. A double-click zooms all charts at that
+place to a quarter of the epochs; another one goes back. The wheel and dragging are left to the page, which scrolls.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from bokeh.models.annotations import Span
+from bokeh.models.callbacks import CustomJS
+from bokeh.models.glyphs import Line
+from bokeh.models.ranges import Range1d
+from bokeh.models.sources import ColumnDataSource
+from bokeh.models.tools import CustomJSHover, HoverTool
+from bokeh.plotting import figure
+
+_STEP = """
+const nearest = (xs, x) => {  // the place of the nearest of increasing numbers
+  let low = 0, high = xs.length - 1;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (xs[middle] < x) low = middle + 1; else high = middle;
+  }
+  return low > 0 && x - xs[low - 1] < xs[low] - x ? low - 1 : low;
+};
+const step_at = (x) => {  // the nearest measurement of any line
+  let found = NaN;
+  for (const { data } of [...live, ...before]) {
+    const at = data.x[nearest(data.x, x)];
+    if (at != null && !(Math.abs(at - x) >= Math.abs(found - x))) found = at;
+  }
+  return found;
+};
+"""
+# `format` names what is asked for: the epoch, or a line: "l3" is line 3, "b3" that of the previous run.
+_VALUE = """
+const x = step_at(special_vars.x);
+if (format === "epoch") return Number.isFinite(x) ? x.toFixed(2) : "–";
+const { data } = (format[0] === "b" ? before : live)[Number(format.slice(1))];
+const place = nearest(data.x, x), y = data.y[place];
+if (!(Math.abs(data.x[place] - x) <= 0.02 * (range.end - range.start)) || !Number.isFinite(y)) return "–";
+if (percent) return (100 * y).toFixed(digits) + " %";
+return y !== 0 && (Math.abs(y) >= 1e4 || Math.abs(y) < 1e-3) ? y.toExponential(2) : y.toFixed(digits);
+"""
+_MOVE = """
+const x = step_at(cb_obj.x);
+line.setv({ location: Number.isFinite(x) ? x : cb_obj.x, visible: true }, { sync: false });
+"""
+_LEAVE = "line.setv({ visible: false }, { sync: false });"
+_ZOOM = """
+const { reset_start, reset_end } = range, whole = reset_end - reset_start;
+const start = Math.min(Math.max(cb_obj.x - whole / 8, reset_start), reset_end - whole / 4);
+const zoomed = range.end - range.start < 0.99 * whole;
+range.setv(zoomed ? { start: reset_start, end: reset_end } : { start, end: start + whole / 4 });
+"""
+_EVERYWHERE = 1e9  # epochs
+
+
+class Crosshair:
+    """The line, which all charts with the same axis of epochs share.
+
+    Attributes:
+        line: the line.
+    """
+
+    def __init__(self) -> None:
+        self.line = Span(dimension="height", line_width=1, line_dash=[3, 3], level="overlay", visible=False)
+
+    def join(
+        self, chart: figure, x: Range1d, live: Sequence[ColumnDataSource], before: Sequence[ColumnDataSource]
+    ) -> None:
+        """Draw the line in a chart too, and let the pointer move it there; its lines are in these sources."""
+        chart.add_layout(self.line)
+        chart.js_on_event("doubletap", CustomJS(args={"range": x}, code=_ZOOM))
+        lines = {"live": list(live), "before": list(before), "line": self.line}
+        chart.js_on_event("mousemove", CustomJS(args=lines, code=_STEP + _MOVE))
+        chart.js_on_event("mouseleave", CustomJS(args=lines, code=_LEAVE))
+
+
+def hover(
+    chart: figure, x: Range1d, live: Sequence[ColumnDataSource], before: Sequence[ColumnDataSource], format_: str
+) -> HoverTool:
+    """One tooltip wherever the pointer is over a chart; `rows` makes its text.
+
+    Args:
+        chart: the chart.
+        x: its axis.
+        live, before: sources with the columns x and y of its lines by slot, and of those of the previous run.
+        format_: Bokeh's number format of the values.
+    """
+    everywhere = ColumnDataSource({"x": [-_EVERYWHERE, _EVERYWHERE], "y": [1, 1]})
+    invisible = chart.add_glyph(everywhere, Line(x="x", y="y", line_color=None))
+    digits = len(format_.rstrip(" %").partition(".")[2])
+    args = {"live": list(live), "before": list(before), "range": x, "percent": "%" in format_, "digits": digits}
+    value = CustomJSHover(args=args, code=_STEP + _VALUE)
+    tool = HoverTool(renderers=[invisible], mode="vline", line_policy="none", formatters={"$x": value}, tooltips=None)
+    chart.add_tools(tool)
+    return tool
+
+
+def rows(lines: Sequence[tuple[str, str, str, Sequence[int]]]) -> str:
+    """The tooltip of these lines: key ("l3" or "b3"), name, colour and dash of each."""
+    cells = "".join(
+        f'<tr><td><svg width="24" height="6"><line x2="24" y1="3" y2="3" stroke="{colour}" stroke-width="2.4" '
+        f'stroke-dasharray="{" ".join(map(str, dash))}"/></svg></td><td>{_plain(name)}</td>'
+        f'<td style="text-align:right;padding-left:8px"><b>$x{{{key}}}</b></td></tr>'
+        for key, name, colour, dash in lines
+    )
+    return (
+        '<div style="margin:-5px;padding:5px 8px;background:var(--card);color:var(--text);white-space:nowrap;'
+        'font-variant-numeric:tabular-nums">epoch <b>$x{epoch}</b>'
+        f'<table style="border-spacing:3px 0">{cells}</table>'
+        '<small style="opacity:0.75">double-click: zoom</small></div>'
+    )
+
+
+def _plain(text: str) -> str:
+    """Text without the characters that begin a placeholder of Bokeh's."""
+    return html.escape(text).translate({ord(mark): f"&#{ord(mark)};" for mark in "@$"})

@@ -1,0 +1,157 @@
+"""The measurements of a net over training: bounded lists of rows, which get coarser as they get long."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mdfa_core.learning.probes import LEVELS
+from mdfa_core.training.events import Agreement, Diverged, Evaluated, Event, Finished, Probed, Progress
+
+Row = dict[str, float]
+
+NOTHING = math.nan
+"""A value that a chart leaves out."""
+
+
+class Curve:
+    """Rows of numbers over an increasing `x`.
+
+    Beyond `limit` rows, every second row is dropped, and later rows are kept only at the new, larger spacing. So a
+    curve costs the same after an hour as after a minute. `last` is always the newest row.
+    """
+
+    def __init__(self, limit: int = 600) -> None:
+        self.limit = limit
+        self.rows: list[Row] = []
+        self.last: Row | None = None
+        self.thinned = 0  # times that every second row was dropped
+        self._spacing = 0.0
+
+    def add(self, x: float, values: Row) -> None:
+        """Add a row."""
+        row = {"x": x, **values}
+        self.last = row
+        if self.rows and x - self.rows[-1]["x"] < self._spacing:
+            return
+        self.rows.append(row)
+        if len(self.rows) > self.limit:
+            self.rows = self.rows[::2]
+            self._spacing = 0.99 * (x - self.rows[0]["x"]) / (self.limit // 2)
+            self.thinned += 1
+
+    def column(self, name: str) -> list[float]:
+        """One column of all rows."""
+        return [row.get(name, NOTHING) for row in self.rows]
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line of a chart: one column of a curve under a name."""
+
+    curve: Curve
+    column: str
+    name: str
+
+
+class Reader:
+    """Reads some columns of a curve under other names, each row once."""
+
+    def __init__(self, curve: Curve, columns: dict[str, str]) -> None:
+        self.curve, self.columns = curve, columns
+        self._read, self._thinned = 0, -1
+
+    def news(self) -> tuple[bool, dict[str, list[float]]]:
+        """Whether the whole line must be drawn again, and its columns: all rows, or those since the last call."""
+        anew = self._thinned != self.curve.thinned
+        rows = self.curve.rows if anew else self.curve.rows[self._read :]
+        self._read, self._thinned = len(self.curve.rows), self.curve.thinned
+        names = {"x": "x", **self.columns}
+        return anew, {name: [row.get(source, NOTHING) for row in rows] for name, source in names.items()}
+
+
+@dataclass
+class History:
+    """The measurements of one net so far.
+
+    | curve | columns | columns by hidden layer, which end with its number |
+    | --- | --- | --- |
+    | `progress` | loss, accuracy | |
+    | `evaluated` | train, validation, train_loss, validation_loss | |
+    | `probed` | unit, example, batch, angle | the same, and ratio, saturation, undefined_{unit, example, batch} |
+
+    Attributes:
+        name: the title of its rule.
+        steps_per_epoch: places a mini-batch on the axis of epochs.
+        probe: the newest measurement.
+        outcome: the result of the whole run, once it has ended.
+        diverged: the epoch in which the loss became NaN or infinite.
+    """
+
+    name: str
+    steps_per_epoch: int = 1
+    progress: Curve = field(default_factory=Curve)
+    evaluated: Curve = field(default_factory=Curve)
+    probed: Curve = field(default_factory=Curve)
+    probe: Probed | None = None
+    outcome: Finished | None = None
+    diverged: int | None = None
+
+    @property
+    def curves(self) -> dict[str, Curve]:
+        """All curves by name."""
+        return {"progress": self.progress, "evaluated": self.evaluated, "probed": self.probed}
+
+    @property
+    def end(self) -> float:
+        """The epoch of the newest measurement."""
+        return max((curve.last["x"] for curve in self.curves.values() if curve.last), default=0.0)
+
+    @property
+    def worth_keeping(self) -> bool:
+        """Whether the curve is long enough to compare another one with."""
+        return len(self.probed.rows) >= 3
+
+    def add(self, event: Event) -> None:
+        """Add an event of the run; of its replicas, the first one counts."""
+        x = event.step / self.steps_per_epoch
+        if isinstance(event, Progress):
+            self.progress.add(x, {"loss": event.loss[0], "accuracy": event.accuracy[0]})
+        elif isinstance(event, Evaluated):
+            row = {
+                "train": event.train_accuracy[0],
+                "validation": _number(event.validation_accuracy[0]),
+                "train_loss": event.train_loss[0],
+                "validation_loss": _number(event.validation_loss[0]),
+            }
+            self.evaluated.add(x, row)
+        elif isinstance(event, Probed):
+            self.probe = event
+            self.probed.add(x, _measured(event))
+        elif isinstance(event, Diverged):
+            self.diverged = event.epoch
+        elif isinstance(event, Finished):
+            self.outcome = event
+
+
+def _measured(event: Probed) -> Row:
+    row = {"angle": _number(event.angle_overall[0])}
+    for level in LEVELS:
+        agreement: Agreement = getattr(event, level)
+        row[level] = _number(agreement.overall[0])
+        row |= _by_layer(level, agreement.layers) | _by_layer(f"undefined_{level}", agreement.undefined)
+    return (
+        row
+        | _by_layer("angle", event.angle)
+        | _by_layer("ratio", event.norm_ratio)
+        | _by_layer("saturation", event.saturation)
+    )
+
+
+def _by_layer(name: str, layers: Sequence[tuple[float | None, ...]]) -> Row:
+    return {f"{name}{number}": _number(values[0]) for number, values in enumerate(layers)}
+
+
+def _number(value: float | None) -> float:
+    return NOTHING if value is None else value

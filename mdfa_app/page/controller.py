@@ -1,0 +1,466 @@
+"""One visitor's page: what the visitor does and what the trainer reports change its state, and the state is shown.
+
+A visitor's action changes the state, asks the trainer for what it takes, and ends with `refresh`. Messages of the
+trainer come in through `receive`. Both ways lead to `_show`, the only place from which widgets and charts are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache, partial, singledispatchmethod
+from typing import Any
+
+from bokeh.plotting import figure
+
+from mdfa_app.charts.axis import Epochs
+from mdfa_app.comparison.comparison import Comparison
+from mdfa_app.page.curves import Curves
+from mdfa_app.page.screen import Edit, Screen
+from mdfa_app.page.settings_form import SettingsForm
+from mdfa_app.page.state import PageState
+from mdfa_app.page.view import View, view_of
+from mdfa_app.page.widgets import STEPS, Widgets
+from mdfa_app.page.words import PHASE_WORDS
+from mdfa_app.settings import link
+from mdfa_app.settings.availability import missing
+from mdfa_app.settings.cells import find_preset, is_preset
+from mdfa_app.settings.limits import LIMITS
+from mdfa_app.settings.speeds import SPEEDS
+from mdfa_app.settings.words import sentence
+from mdfa_app.stage.stage import Stage
+from mdfa_app.tabs import TABS
+from mdfa_app.tabs.panel import TabPanel
+from mdfa_app.trainer.messages import Answer, Phase, Update
+from mdfa_app.trainer.trainer import Trainer
+from mdfa_core import Experiment, MdfaError, Run
+from mdfa_core.studies.paper.published import CELLS
+from mdfa_core.training.inspection import Snapshot
+
+
+@lru_cache(maxsize=16)
+def _query(content: link.Link) -> str:
+    return link.write(content, tabs=tuple(TABS))
+
+
+class Page:
+    """One visitor's page.
+
+    A changed setting makes new nets from the same seed. They start at once if the old nets were training, whose curves
+    stay in grey. Learning rate, speed, level of agreement and rules change while the nets train.
+
+    Args:
+        screen: the place where it is shown; None if it is not shown; the caller then calls `drain`.
+        query: of a link, as `settings.link` reads it.
+        has_address: whether the browser's address is a link to this page.
+
+    Attributes:
+        state: all that the page knows.
+        view: what it shows beside curves, as it was shown last.
+        trainer: trains the nets.
+        controls, widgets, stage, curves, tabs: its parts.
+        has_address: whether the browser's address is a link to this page.
+    """
+
+    def __init__(self, screen: Screen | None, query: str = "", *, has_address: bool = True) -> None:
+        self._screen, self.has_address = screen, has_address
+        self._refresh_asked = False
+        opened, complaints = link.read(query, tabs=tuple(TABS))
+        self.state = PageState.of(opened, complaints)
+        self.state.begins = opened.start or not query
+        self.comparison: Comparison = self.state.comparison
+        self.trainer = Trainer(self._call_drain)
+        self.trainer.set_speed(SPEEDS[opened.speed])
+        self._begin(opened.settings)
+        self.view: View = view_of(self.state)
+        self.controls = SettingsForm(opened.settings, on_change=self.change_settings)
+        self.widgets = Widgets(self.view, speed=opened.speed, level=opened.level, actions=self)
+        rules = self.comparison.rules
+        self.stage = Stage(rules, on_pick=self.pick, on_switch=self.switch)
+        self.curves = Curves(len(rules))
+        self.tabs = TabPanel(self, opened.tab or next(iter(TABS)), self.open_tab)
+        if screen is None:  # nothing comes into sight there
+            self.tabs.reveal()
+        self._show()
+
+    def parts(self) -> dict[str, Any]:
+        """Everything the page is made of, by the names that layouts use."""
+        return {
+            **self.widgets.parts(),
+            "settings": self.controls.form,
+            **self.stage.parts(),
+            **self.curves.parts(),
+            "details": self.tabs.view,
+        }
+
+    def link(self) -> link.Link:
+        """The content of a link to this page."""
+        state, comparison = self.state, self.comparison
+        return link.Link(
+            preset=state.preset, settings=comparison.experiment, rules=comparison.compared, draw=comparison.drawn,
+            level=comparison.level, speed=state.speed, tab=self.tabs.name, embed=state.embed,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Stop training: the session is over."""
+        self.trainer.close()
+
+    # ----------------------------------------------------------------------------------------------- what tabs may use
+
+    @property
+    def epochs(self) -> Epochs:
+        """The axis of epochs that all charts share."""
+        return self.curves.epochs
+
+    @property
+    def figures(self) -> Mapping[str, figure]:
+        """The charts beside the stage."""
+        return {name: chart.figure for name, chart in self.curves.charts.items()}
+
+    @property
+    def preset(self) -> str:
+        """Name of the preset that the page began with; empty for none."""
+        return self.state.preset
+
+    @property
+    def complaint(self) -> str:
+        """Why the last request was refused; empty if it was not."""
+        return self.state.complaint
+
+    @property
+    def prepared(self) -> bool:
+        """Whether the nets are made."""
+        return self.state.prepared
+
+    def watch(self) -> None:
+        """Take snapshots with what the open tab asks for."""
+        self.trainer.watch(self.comparison.drawn, self.tabs.wanted)
+
+    def ask(
+        self, work: Callable[[Run], Any], receive: Callable[[Any], None], refuse: Callable[[str], None] | None = None
+    ) -> None:
+        """Have the training thread call `work` with the drawn net."""
+        self.trainer.ask(self.comparison.drawn, work, receive, refuse)
+
+    def complain(self, reason: str) -> None:
+        """Say that something cannot be done. Any thread may call this."""
+        self.state.complaint = reason
+        self.refresh()
+
+    # ---------------------------------------------------------------------------------------------- how it is shown
+
+    def refresh(self) -> None:
+        """Show the state as soon as Bokeh models may be changed. Any thread may call this, any number of times."""
+        if not self._refresh_asked:
+            self._refresh_asked = True
+            self.soon(self._show)
+
+    def _show(self) -> None:
+        self._refresh_asked = False
+        self.view = view_of(self.state)
+        self.widgets.show(self.view, _query(self.link()))
+        self.controls.refresh(self.view.wrong)
+        self.stage.show(self.view.stage)
+        self.curves.show(self.comparison)
+        self.tabs.update()
+
+    def soon(self, edit: Edit) -> None:
+        """Run `edit`, which changes Bokeh models, as soon as that is allowed. Any thread may call this."""
+        if self._screen is None:
+            edit()
+        else:
+            self._screen.soon(edit)
+
+    # ----------------------------------------------------------------------------------------- the trainer's messages
+
+    def _call_drain(self) -> None:
+        if self._screen is not None:
+            self._screen.soon(self.drain)
+
+    def drain(self) -> None:
+        """Take the messages that have come, and show them."""
+        self.receive(self.trainer.take())
+
+    def receive(self, updates: Iterable[Update]) -> None:
+        """Take messages and show what has changed; messages about earlier comparisons are dropped."""
+        updates = [update for update in updates if update.comparison == self.comparison.number]
+        for update in updates:
+            self._take(update.content, update.lane)
+        if updates:
+            self._begin_by_itself()
+            self._show()
+
+    @singledispatchmethod
+    def _take(self, content: object, lane: str) -> None:
+        self.state.apply(content, lane)
+
+    @_take.register
+    def _(self, answer: Answer, lane: str) -> None:
+        answer.deliver(answer.value)
+
+    @_take.register
+    def _(self, snapshot: Snapshot, lane: str) -> None:
+        if lane == self.comparison.drawn:
+            self.tabs.current.show(snapshot)
+
+    # ------------------------------------------------------------------------------------------- training: the buttons
+
+    def start(self) -> None:
+        """Train to the end; after the end, train new nets."""
+        experiment = self._requested()
+        if experiment is None:
+            return
+        state = self.state
+        state.note, state.by_itself = "", False
+        if state.phase.over or experiment != self.comparison.experiment:
+            self._restart(experiment, start=True)
+        else:
+            state.started, state.target_step = True, 0
+            self.trainer.start()
+            self.refresh()
+
+    def pause(self) -> None:
+        """Stop after the current mini-batch."""
+        state = self.state
+        state.started, state.by_itself, state.target_step, state.note = False, False, 0, ""
+        self.trainer.pause()
+        self.refresh()
+
+    def step(self, name: str) -> None:
+        """Train a little: `name` is one of `STEPS`."""
+        state = self.state
+        if not state.can_step or name not in STEPS:
+            return
+        state.started, state.by_itself, state.note = False, False, ""
+        epoch = self.comparison.steps_per_epoch
+        begin = max(state.target_step, self.comparison.position.step)
+        count = epoch - begin % epoch if name == "epoch" else int(name)
+        state.target_step = begin + count
+        self.trainer.step(count)
+        self.refresh()
+
+    def reset(self) -> None:
+        """Make new nets from the same seed. If the old nets have no curves yet, the grey ones go."""
+        experiment = self._requested()
+        if experiment is not None:
+            self.state.note = ""
+            if not self.comparison.worth_keeping:
+                self.comparison.before = {}
+            self._restart(experiment)
+
+    def new_seed(self) -> None:
+        """Make new nets from the next seed."""
+        self.controls.next_seed()
+
+    def set_speed(self, name: str) -> None:
+        """Train at another speed, a name in `SPEEDS`."""
+        self.state.speed = name
+        self.trainer.set_speed(SPEEDS[name])
+        self.refresh()
+
+    def arrive(self, *, motion: bool) -> None:
+        """The visitor's browser shows the page: begin to train if the page does so by itself.
+
+        It does if its address asks for nothing else, the visitor accepts motion, and a training slot is free.
+        """
+        self.state.begins &= motion
+        self.state.arrived = True
+        self._begin_by_itself()
+
+    def _begin_by_itself(self) -> None:
+        state = self.state
+        if state.begins and state.arrived and state.prepared and state.phase is Phase.IDLE:
+            state.begins = False
+            if not self.trainer.crowded:
+                state.started = state.by_itself = True
+                self.trainer.start()
+                self.refresh()
+
+    def look_away(self, *, hidden: bool) -> None:
+        """The visitor turns to another tab of the browser, or back: training that began by itself rests meanwhile."""
+        if hidden and self.state.by_itself:
+            self.rest()
+        elif not hidden:
+            self.resume("Training rested while the page was out of sight.")
+
+    def rest(self) -> None:
+        """The visitor is away: free the training slot for others."""
+        self.state.resting = self.state.started
+        self.trainer.pause()
+
+    def resume(self, note: str = "Training rested while the connection was lost.") -> None:
+        """The visitor is back: train again if training rested."""
+        if self.state.resting:
+            self.state.started, self.state.resting = True, False
+            self.state.note = note
+            self.trainer.start()
+            self.refresh()
+
+    # ------------------------------------------------------------------------------------ settings, presets and rules
+
+    def change_settings(self, names: set[str]) -> None:
+        """The controls show another experiment: change the learning rate of the nets, or make new nets."""
+        experiment, state, comparison = self._requested(), self.state, self.comparison
+        if experiment is None:
+            return
+        if experiment == comparison.experiment:
+            self.refresh()
+            return
+        only_rate = names == {"learning_rate"} and experiment == comparison.experiment.replace(
+            learning_rate=experiment.learning_rate
+        )
+        if only_rate and not state.phase.over:  # nets at their end would never learn at the new rate
+            comparison.experiment = experiment
+            self.trainer.set_learning_rate(experiment.learning_rate)
+            if comparison.position.step:
+                state.note = f"Learning rate {experiment.learning_rate:g} since epoch {comparison.position.epoch}."
+            self.refresh()
+            return
+        start = state.started and missing(experiment.data) is None  # nothing is downloaded before Start is pressed
+        self._restart(experiment, start=start)
+        state.note = "New networks, training from their first weights." if start else "New networks: press Start."
+        if comparison.before:
+            state.note += " The grey curves show the previous run."
+        self.refresh()
+
+    def _choose(self, name: str) -> None:
+        """Load a preset, or keep everything as the visitor's own."""
+        if name == link.OWN:
+            self.state.preset = ""
+            self.refresh()
+        elif is_preset(name) and (
+            name != self.state.preset or self.comparison.experiment != find_preset(name).experiment
+        ):
+            self._load(name)
+
+    def _load(self, name: str) -> None:
+        opened, state, comparison = link.of_preset(name), self.state, self.comparison
+        try:
+            LIMITS.check_all([comparison.rules[rule].experiment(opened.settings) for rule in opened.rules])
+        except MdfaError as error:
+            self.complain(f"{find_preset(name).title}: {error}")
+            return
+        state.preset, comparison.compared, comparison.drawn = opened.preset, opened.rules, opened.draw
+        self.controls.show(opened.settings)
+        state.complaint = state.wrong = state.note = ""
+        self._restart(opened.settings, start=state.started and missing(opened.settings.data) is None)
+        if opened.tab:
+            self.open_tab(opened.tab)
+
+    def pick(self, word: str) -> None:
+        """Do what a word that was picked in a drawing stands for; the word comes from a browser."""
+        kind, _, name = word.partition(":")
+        if kind == "toggle" and name in self.comparison.rules:
+            self._toggle(name)
+        elif kind == "draw" and name in self.comparison.rules:
+            if name not in self.comparison.compared:
+                self._toggle(name)
+            if name in self.comparison.compared and name != self.comparison.drawn:
+                self._draw_net_of(name)
+        elif kind == "preset":
+            self._choose(name)
+        elif kind == "restore" and is_preset(self.state.preset):
+            self._load(self.state.preset)
+        elif kind == "cell" and name in CELLS:
+            self._load(name)
+        elif kind == "layer" and name in map(str, range(LIMITS.hidden_layers)):
+            self.open_layer(int(name))
+
+    def _toggle(self, name: str) -> None:
+        """Compare a rule, or compare it no longer."""
+        state, comparison = self.state, self.comparison
+        rules = comparison.rules
+        chosen = [other for other in rules if (other in comparison.compared) != (other == name)]
+        try:
+            if not chosen:
+                raise MdfaError("compare at least one rule: add another before you remove this one")
+            first = [rules[other] for other in chosen]
+            now = [comparison.lanes[rule.name].rule if rule.name in comparison.lanes else rule for rule in first]
+            for each in (now, first):  # nets that were switched have to fit after a reset, too
+                LIMITS.check_all([rule.experiment(comparison.experiment) for rule in each])
+        except MdfaError as error:
+            self.complain(str(error))
+            return
+        comparison.compare(chosen)
+        self._requested()  # a field that shows a value that is not allowed is still complained about
+        if comparison.facts is None or state.phase in (Phase.FAILED, Phase.DIVERGED):
+            self._restart(comparison.experiment, start=state.started)
+            return
+        self.trainer.set_rules(first)
+        state.note = ""
+        self._draw_net_of(comparison.drawn)
+
+    def switch(self, name: str) -> None:
+        """Let the drawn net learn by another rule from now on; the trainer answers whether it can."""
+        if self.state.can_switch and name in self.comparison.rules:
+            self.state.pending_rule = name
+            self.trainer.switch(self.comparison.drawn, self.comparison.rules[name])
+        self.refresh()
+
+    def _requested(self) -> Experiment | None:
+        """The experiment that the controls show if it is allowed; otherwise complain, and change nothing."""
+        try:
+            experiment = self.controls.experiment()
+            rules = self.comparison.chosen_rules
+            LIMITS.check_all([rule.experiment(experiment) for rule in rules])
+        except MdfaError as error:
+            self.state.wrong = sentence(str(error))
+            self.complain(str(error))
+            return None
+        self.state.complaint = self.state.wrong = ""
+        return experiment
+
+    def _begin(self, experiment: Experiment, *, start: bool = False) -> None:
+        """Ask for new nets."""
+        state, comparison = self.state, self.comparison
+        comparison.begin(experiment)
+        state.started, state.by_itself, state.target_step, state.pending_rule = start, False, 0, ""
+        state.rate.clear()
+        try:
+            comparison.number = self.trainer.prepare(experiment, comparison.chosen_rules, start=start)
+        except MdfaError as error:
+            state.phase, state.message = Phase.FAILED, str(error)
+        else:
+            state.phase, state.message = Phase.PREPARING, PHASE_WORDS[Phase.PREPARING]
+
+    def _restart(self, experiment: Experiment, *, start: bool = False) -> None:
+        """Replace the nets by new ones; the curves of the old ones turn grey."""
+        self._begin(experiment, start=start)
+        self.soon(self._forget_net)
+        self.refresh()
+
+    # ------------------------------------------------------------------------------------------------ what is looked at
+
+    def set_level(self, name: str) -> None:
+        """Show another level of sign agreement."""
+        self.comparison.level = name
+        self.refresh()
+
+    def set_dark(self, dark: bool) -> None:
+        """Take the colours of a theme."""
+        self.soon(partial(self._recolour, dark))
+
+    def _recolour(self, dark: bool) -> None:
+        self.curves.recolour(dark=dark)
+        self.tabs.recolour(dark=dark)
+
+    def open_tab(self, name: str) -> None:
+        """Open a tab, by its name in `TABS`."""
+        if name != self.tabs.name:
+            self.tabs.open(name)
+            self.watch()
+            self.refresh()
+
+    def open_layer(self, number: int) -> None:
+        """Turn the tabs to a layer, counted from 0."""
+        self.tabs.show_layer(number)
+        self.watch()
+        self.refresh()
+
+    def _draw_net_of(self, name: str) -> None:
+        self.comparison.drawn, self.state.pending_rule = name, ""
+        self.soon(self._forget_net)
+        self.refresh()
+
+    def _forget_net(self) -> None:
+        self.tabs.clear()
+        self.watch()

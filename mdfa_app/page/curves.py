@@ -1,0 +1,61 @@
+"""The charts beside the stage: one line per rule, with the previous runs in grey."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import panel as pn
+
+from mdfa_app.charts.axis import Epochs
+from mdfa_app.charts.chart import SHARES, Chart, Style
+from mdfa_app.charts.live import Markup, assign
+from mdfa_app.charts.style import PANES
+from mdfa_app.comparison.comparison import Comparison
+from mdfa_app.settings.words import LEVEL_CHOICES
+
+_STYLE: dict[str, Any] = {"height": 184, "format": "0.0 %", "ticks": SHARES, "mark": (0.5, "chance"), "from_mark": True}
+
+
+class Curves:
+    """Three charts, and the axis of epochs that all charts of the page share.
+
+    Attributes:
+        charts: by name.
+        epochs: the axis.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self.epochs = Epochs()
+        styles = {
+            "agreement": Style(title="Error signals with the right sign", slots=slots, **_STYLE),
+            "updates": Style(title="Updates with the right sign", slots=slots, **_STYLE),
+            "accuracy": Style(title="Training accuracy", slots=slots, **_STYLE),
+        }
+        self.charts = {name: Chart(style, self.epochs) for name, style in styles.items()}
+        self._updates = Markup("", stylesheets=[PANES], margin=0)
+
+    def parts(self) -> dict[str, Any]:
+        """The charts by the names that layouts use, and the title of the one that changes."""
+        return {
+            "updates_title": self._updates,
+            **{
+                name: pn.pane.Bokeh(chart.figure, sizing_mode="stretch_width", margin=0)
+                for name, chart in self.charts.items()
+            },
+        }
+
+    def show(self, comparison: Comparison) -> None:
+        """Draw the comparison as it is now; only what differs is sent to the browser."""
+        self.charts["agreement"].show(*comparison.series("probed", "unit"))
+        level = "example" if comparison.level == "example" else "batch"
+        self.charts["updates"].show(*comparison.series("probed", level))
+        title = self.charts["updates"].style.title
+        assign(self._updates, object=f'<h3>{title} <span class="muted">{LEVEL_CHOICES[level].lower()}</span></h3>')
+        self.charts["accuracy"].show(*comparison.series("evaluated", "train"), mark=1 / comparison.experiment.classes)
+        live = max((lane.history.end for lane in comparison.lanes.values()), default=0.0)
+        self.epochs.fit(live, max((history.end for history in comparison.before.values()), default=0.0))
+
+    def recolour(self, *, dark: bool) -> None:
+        """Take the colours of a theme."""
+        for chart in self.charts.values():
+            chart.recolour(dark=dark)

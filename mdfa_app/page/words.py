@@ -1,0 +1,36 @@
+"""Sentences about the phases of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mdfa_app.settings.words import percent
+from mdfa_app.trainer.messages import Phase
+from mdfa_core.training.events import Finished
+
+PHASE_WORDS = {
+    Phase.IDLE: "Press Start: every chosen rule trains its own network on the same images.",
+    Phase.PREPARING: "The images and networks are being prepared.",
+    Phase.QUEUED: "All training slots of this server are taken. Training starts by itself once a slot is free.",
+    Phase.RUNNING: "Learning rate, speed and rules can change during training. Any other change starts new networks.",
+    Phase.PAUSED: "Press Continue to train on, Step to train a little more, "
+    "or Reset for new networks with the same seed.",
+    Phase.FINISHED: "All epochs are done.",
+    Phase.DIVERGED: "The loss became NaN or infinite: choose a smaller learning rate or other initial weights.",
+    Phase.FAILED: "Training has stopped because of an error.",
+}
+"""A sentence for every phase."""
+
+
+def outcomes(events: Mapping[str, Finished]) -> str:
+    """A sentence on the test accuracy of every rule, by title; empty if no run has finished."""
+    results = "; ".join(_outcome(title, event) for title, event in events.items())
+    return f"Test accuracy, evaluated once at the end: {results}." if results else ""
+
+
+def _outcome(title: str, event: Finished) -> str:
+    if event.diverged_at[0] is not None:
+        return f"{title} diverged (its loss became NaN or infinite at mini-batch {event.diverged_at[0]:,})"
+    if event.test_accuracy[0] is None:
+        return f"{title}: no test accuracy"
+    return f"{title} {percent(event.test_accuracy[0])} (weights of epoch {event.best_validation_epoch[0]})"

@@ -1,0 +1,1 @@
+"""The server and its guard, and visitors who come and go."""

@@ -1,0 +1,62 @@
+"""The nets of all compared rules as a moving picture, one row a rule: `mdfa_core.stage` on the page."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import panel as pn
+import param
+
+from mdfa_app.charts.style import PANES
+from mdfa_app.comparison.comparison import Comparison
+from mdfa_core.rules.methods import Method
+from mdfa_core.stage import Scene, asset, row_of
+
+
+class NetsPicture(pn.custom.JSComponent):
+    """The picture; stage.js draws it.
+
+    Args:
+        on_layer: called with the name of a rule and the number of a layer that a visitor chose; they come from a
+            browser, so check them.
+    """
+
+    scene = param.Dict(default={}, doc="`Scene.to_dict`; empty before the nets are made.")
+    frame = param.Bytes(default=b"", doc="One `Frame.to_bytes` for each row of the scene, in its order.")
+    moving = param.Boolean(default=False, doc="Whether the nets train.")
+    opens = param.Boolean(default=True, doc="Whether a layer can be chosen.")
+
+    _esm = asset("stage.js")
+
+    def __init__(self, on_layer: Callable[[str, int], None], **settings: Any) -> None:
+        super().__init__(**{"stylesheets": [PANES], "sizing_mode": "stretch_width", "margin": 0, **settings})
+        self._on_layer = on_layer
+
+    def _handle_msg(self, data: Any) -> None:
+        chosen = data.get("layer") if isinstance(data, dict) else None
+        if isinstance(chosen, dict):
+            row, layer = chosen.get("row"), chosen.get("layer")
+            if isinstance(row, str) and isinstance(layer, int) and not isinstance(layer, bool):
+                self._on_layer(row, layer)
+
+
+def scene_of(comparison: Comparison) -> dict[str, Any]:
+    """The scene of a comparison with a row for each of its lanes; empty before the nets are made."""
+    if comparison.facts is None:
+        return {}
+    rows = tuple(
+        (name, comparison.title(name), lane.rule.method, comparison.slot(name))
+        for name, lane in comparison.lanes.items()
+    )
+    return _scene(comparison.facts.scene, rows)
+
+
+@functools.lru_cache(maxsize=32)
+def _scene(scene: Scene, rows: tuple[tuple[str, str, Method, int], ...]) -> dict[str, Any]:
+    """The same object for the same rows, so that nothing is sent again."""
+    hidden = len(scene.layers)
+    return scene.to_dict(
+        tuple(row_of(name, method, hidden, number, title=title) for name, title, method, number in rows)
+    )

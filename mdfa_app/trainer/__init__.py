@@ -1,0 +1,1 @@
+"""The training thread behind a page, and the messages it sends."""

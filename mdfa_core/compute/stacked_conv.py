@@ -1,0 +1,207 @@
+"""Convolutions of a stack of replicas in batched calls, by the algorithm that is fastest on the device.
+
+Used on GPUs (see `replicas.per_replica`). There are three algorithms for each of a convolution's three products, equal
+but for rounding. The first use of a shape measures all three.
+
+Axes: R replica, N example, C channels, F filters, K kernel, H W space, P output positions.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_log = logging.getLogger(__name__)
+
+
+class _Exact:
+    """Context manager in which cuDNN computes float32 convolutions in float32, not in TensorFloat-32, its default.
+
+    The setting belongs to the process: the first thread that enters makes it, the last one that leaves restores it.
+    Meanwhile, PyTorch raises an error in any thread that reads the older setting `torch.backends.cudnn.allow_tf32`.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, ""
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        backend = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # created when torch is imported
+        with self._lock:
+            if self._inside == 0:
+                self._before, backend.fp32_precision = backend.fp32_precision, "ieee"
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0:
+                    backend.fp32_precision = self._before
+
+
+exact = _Exact()
+
+
+def gradient(
+    delta: Tensor, x: Tensor, w: Tensor, stride: int, mask: tuple[bool, bool, bool], groups: int = 1
+) -> tuple[Tensor, ...]:
+    """PyTorch's backward pass of a convolution without padding.
+
+    Args:
+        delta: δ, [N, F, H′, W′].
+        x: inputs [N, C, H, W].
+        w: filters [F, C/groups, K, K].
+        stride: of the convolution.
+        mask: which of (∂x, ∂w, ∂b) to compute.
+        groups: of the convolution.
+
+    Returns:
+        (∂x, ∂w, ∂b); those not asked for are undefined.
+    """
+    gradients: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
+        delta, x, w, None, [stride, stride], [0, 0], [1, 1], False, [0, 0], groups, list(mask)
+    )
+    return gradients
+
+
+def batched(kind: str, a: Tensor, b: Tensor, stride: int, *sizes: int) -> Tensor:
+    """One of a convolution's three products for a stack of replicas, by the fastest algorithm for these shapes.
+
+    Args:
+        kind: `convolve` (forward, without bias), `error` (backward) or `outer` (weight update).
+        a: for `convolve` x [R or 1, N, C, H, W], else δ [R, N, F, H′, W′].
+        b: for `outer` x, else w [R, F, C, K, K].
+        stride: of the convolution.
+        *sizes: for `error` H and W of the result, for `outer` K.
+
+    Returns:
+        `convolve`: [R, N, F, H′, W′]; `error`: [R, N, C, H, W]; `outer`: [R, F, C, K, K].
+    """
+    with exact():
+        name = fastest_algorithm(kind, tuple(a.shape), tuple(b.shape), stride, sizes, a.dtype, a.device)
+        return ALGORITHMS[name][kind](a, b, stride, *sizes)
+
+
+@functools.lru_cache(maxsize=256)
+def fastest_algorithm(
+    kind: str,
+    a_shape: tuple[int, ...],
+    b_shape: tuple[int, ...],
+    stride: int,
+    sizes: tuple[int, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> str:
+    """The name of the fastest algorithm for these shapes, measured once: the best of three calls after a warm-up."""
+    a, b = (torch.full(shape, 0.5, dtype=dtype, device=device) for shape in (a_shape, b_shape))
+    seconds = {}
+    for name, products in ALGORITHMS.items():
+        times = []
+        try:
+            for _ in range(4):
+                _wait(device)
+                start = time.perf_counter()
+                products[kind](a, b, stride, *sizes)
+                _wait(device)
+                times.append(time.perf_counter() - start)
+        except torch.OutOfMemoryError:  # im2col takes K² times the memory of its input
+            times = [math.inf] * 2
+        seconds[name] = min(times[1:])
+    best = min(seconds, key=lambda name: seconds[name])
+    _log.debug("%s of %s and %s: %s", kind, a_shape, b_shape, {k: f"{v * 1e3:.3g} ms" for k, v in seconds.items()})
+    return best
+
+
+def _wait(device: torch.device) -> None:
+    """Wait until the device has finished the work of this thread."""
+    if device.type != "cpu":
+        torch.accelerator.current_stream(device).synchronize()  # not other threads: one may be recording a CUDA graph
+
+
+def _convolve_grouped(x: Tensor, w: Tensor, stride: int) -> Tensor:
+    """Replicas as the groups of one convolution, or as more filters if they share an input."""
+    replicas = w.shape[0]
+    y = torch.conv2d(_channels(x), w.flatten(0, 1), None, stride, groups=x.shape[0])
+    return y.unflatten(1, (replicas, -1)).transpose(0, 1)
+
+
+def _error_grouped(delta: Tensor, w: Tensor, stride: int, height: int, width: int) -> Tensor:
+    replicas, examples, channels = delta.shape[0], delta.shape[1], w.shape[2]
+    x = delta.new_empty(1).expand(examples, replicas * channels, height, width)  # only its shape is read
+    y = gradient(_channels(delta), x, w.flatten(0, 1), stride, (True, False, False), groups=replicas)[0]
+    return y.unflatten(1, (replicas, channels)).transpose(0, 1)
+
+
+def _outer_grouped(delta: Tensor, x: Tensor, stride: int, kernel: int) -> Tensor:
+    replicas, filters, channels = delta.shape[0], delta.shape[2], x.shape[2]
+    w = delta.new_empty((replicas * filters, channels, kernel, kernel))  # its values are not read
+    g = gradient(_channels(delta), _channels(x), w, stride, (False, True, False), groups=x.shape[0])[1]
+    return g.unflatten(0, (replicas, filters))
+
+
+def _channels(x: Tensor) -> Tensor:
+    """[R, N, C, H, W] as [N, R·C, H, W]."""
+    return x.transpose(0, 1).flatten(1, 2)
+
+
+def _convolve_unfolded(x: Tensor, w: Tensor, stride: int) -> Tensor:
+    """One batched product of the filters with the input's patches as columns (im2col)."""
+    filters, kernel, (height, width) = w.shape[1], w.shape[3], x.shape[3:]
+    columns = _patches(x, kernel, stride)
+    y = torch.matmul(w.flatten(2), columns)  # [R, F, N·P]
+    size = ((height - kernel) // stride + 1, (width - kernel) // stride + 1)
+    return y.reshape(w.shape[0], filters, x.shape[1], *size).transpose(1, 2)
+
+
+def _error_unfolded(delta: Tensor, w: Tensor, stride: int, height: int, width: int) -> Tensor:
+    replicas, examples, filters = delta.shape[:3]
+    kernel = w.shape[3]
+    columns = torch.matmul(w.flatten(2).mT, delta.transpose(1, 2).reshape(replicas, filters, -1))  # [R, C·K·K, N·P]
+    patches = columns.unflatten(2, (examples, -1)).transpose(1, 2).flatten(0, 1)
+    x = functional.fold(patches, (height, width), (kernel, kernel), stride=stride)
+    return x.unflatten(0, (replicas, examples))
+
+
+def _outer_unfolded(delta: Tensor, x: Tensor, stride: int, kernel: int) -> Tensor:
+    replicas, _, filters = delta.shape[:3]
+    used = [(size - 1) * stride + kernel for size in delta.shape[3:]]  # drop the edge that no patch reaches
+    columns = _patches(x[..., : used[0], : used[1]], kernel, stride)
+    g = torch.matmul(delta.transpose(1, 2).reshape(replicas, filters, -1), columns.mT)
+    return g.reshape(replicas, filters, x.shape[2], kernel, kernel)
+
+
+def _patches(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """The input patch of every output position of x [R, N, C, H, W], as columns [R, C·K·K, N·P] (im2col)."""
+    columns = functional.unfold(x.flatten(0, 1), (kernel, kernel), stride=stride)
+    return columns.unflatten(0, x.shape[:2]).transpose(1, 2).flatten(2)
+
+
+def _convolve_by_replica(x: Tensor, w: Tensor, stride: int) -> Tensor:
+    return torch.stack([torch.conv2d(x[r if len(x) > 1 else 0], w[r], None, stride) for r in range(len(w))])
+
+
+def _error_by_replica(delta: Tensor, w: Tensor, stride: int, height: int, width: int) -> Tensor:
+    return torch.cat([_error_grouped(delta[r : r + 1], w[r : r + 1], stride, height, width) for r in range(len(w))])
+
+
+def _outer_by_replica(delta: Tensor, x: Tensor, stride: int, kernel: int) -> Tensor:
+    rows = [slice(r, r + 1) for r in range(len(delta))]
+    return torch.cat([_outer_grouped(delta[r], x[r] if len(x) > 1 else x, stride, kernel) for r in rows])
+
+
+ALGORITHMS: dict[str, dict[str, Callable[..., Tensor]]] = {
+    "grouped": {"convolve": _convolve_grouped, "error": _error_grouped, "outer": _outer_grouped},
+    "unfolded": {"convolve": _convolve_unfolded, "error": _error_unfolded, "outer": _outer_unfolded},
+    "by replica": {"convolve": _convolve_by_replica, "error": _error_by_replica, "outer": _outer_by_replica},
+}
+"""Algorithm → kind of product → function. All algorithms give equal results but for rounding."""

@@ -1,0 +1,1 @@
+"""What is trained: activations, initial weights, losses, layers and networks."""

@@ -1,0 +1,73 @@
+"""Tasks whose images are points of the plane: the points, and the network's prediction all over the plane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mdfa_core.base.errors import InvalidValue
+from mdfa_core.data.plane import SHAPE
+from mdfa_core.training.inspection.arrays import Integers, Reals, as_float32
+from mdfa_core.training.inspection.error_signals import class_probabilities
+from mdfa_core.training.run import Run
+
+RESOLUTION = 96
+"""Points per side of the grid on which `boundary` evaluates the network."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Points:
+    """The training and validation points of a task.
+
+    Attributes:
+        xy: float32 [N, 2], from 0 to 1.
+        labels: int64 [N], 0 or 1.
+        training: bool [N], True for training points and False for validation points.
+    """
+
+    xy: Reals
+    labels: Integers
+    training: NDArray[np.bool_]
+
+
+def is_plane(run: Run) -> bool:
+    """Whether a run's images are points of the plane."""
+    return run.tasks[0].input_shape == SHAPE
+
+
+def points(run: Run, replica: int = 0) -> Points:
+    """The points of a replica's task, rounded as the network sees them."""
+    splits = (run.tasks[replica].train, run.tasks[replica].validation)
+    pixels = [split.gather(torch.arange(len(split), device=run.device)) for split in splits]
+    return Points(
+        xy=as_float32(torch.cat(pixels).flatten(1).float() / 255),
+        labels=torch.cat([split.labels for split in splits]).cpu().numpy(),
+        training=np.repeat((True, False), [len(split) for split in splits]),
+    )
+
+
+def boundary(run: Run, resolution: int = RESOLUTION) -> Reals:
+    """The probability of class 1 on a grid, float32 [R, H, W].
+
+    Element [r, h, w] belongs to the point ((w + 1/2) / W, (h + 1/2) / H), so row 0 is at the bottom.
+
+    Args:
+        run: the run.
+        resolution: H and W.
+
+    Raises:
+        InvalidValue: the run's images are not points of the plane.
+    """
+    if not is_plane(run):
+        raise InvalidValue(
+            f"images of the shape {run.tasks[0].input_shape} "
+            f"are not points of the plane: choose the data set moons, circles, spirals or xor"
+        )
+    ticks = (torch.arange(resolution, dtype=torch.float64) + 0.5) / resolution
+    y, x = torch.meshgrid(ticks, ticks, indexing="ij")
+    images = torch.stack([x, y], 2).reshape(1, -1, *SHAPE).to(run.device)
+    logits = run.network.forward(run.learner.parameters, run.network.inputs_from(images)).logits_RNC
+    return as_float32(class_probabilities(logits)[..., 1]).reshape(-1, resolution, resolution)

@@ -1,0 +1,204 @@
+"""Every algorithm for a stack's convolutions against loops, and the choice of the fastest."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mdfa_core.compute import kernels, stacked_conv
+from mdfa_core.compute.kernels import PRECISIONS
+from tests.support.references import convolve, convolve_back, convolve_gradient
+
+R, N, HEIGHT, WIDTH = 3, 2, 8, 6
+
+
+def random(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize(("filters", "kernel"), [(4, 3), (1, 2), (2, 1)])
+@pytest.mark.parametrize("way", stacked_conv.ALGORITHMS)
+def test_every_way_is_the_loop(way: str, stride: int, filters: int, kernel: int, shared: bool) -> None:
+    x, w = random(1 if shared else R, N, 3, HEIGHT, WIDTH), random(R, filters, 3, kernel, kernel)
+    products = stacked_conv.ALGORITHMS[way]
+    y = products["convolve"](x, w, stride)
+    delta = random(*y.shape)
+    back, gradient = products["error"](delta, w, stride, HEIGHT, WIDTH), products["outer"](delta, x, stride, kernel)
+
+    for r in range(R):
+        image = x[0 if shared else r].numpy()
+        for found, expected in (
+            (y, convolve(image, w[r].numpy(), torch.zeros(filters).numpy(), stride)),
+            (back, convolve_back(delta[r].numpy(), w[r].numpy(), stride, image.shape)),
+            (gradient, convolve_gradient(delta[r].numpy(), image, stride, w[r].shape)),
+        ):
+            torch.testing.assert_close(found[r], torch.from_numpy(expected))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("way", stacked_conv.ALGORITHMS)
+def test_kernels_take_the_chosen_way(way: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    of = PRECISIONS[precision]
+    x, w, b = (t.to(of.storage) for t in (random(R, N, 3, HEIGHT, WIDTH), random(R, 4, 3, 3, 3), random(R, 4)))
+    delta = random(R, N, 4, 3, 2).to(of.storage)
+
+    def products() -> list[Tensor]:
+        return [
+            kernels.convolve(x, w, b, 2, of),
+            kernels.convolve_error(delta, w, 2, HEIGHT, WIDTH, of),
+            kernels.convolve_outer(delta, x, 3, 2, of),
+        ]
+
+    expected = products()
+    asked = []
+    monkeypatch.setattr("mdfa_core.compute.replicas.PER_REPLICA_DEVICES", frozenset())
+    monkeypatch.setattr(stacked_conv, "fastest_algorithm", lambda kind, *of: asked.append(kind) or way)
+    for found, by_turns in zip(products(), expected, strict=True):
+        assert found.dtype is of.storage
+        torch.testing.assert_close(found, by_turns, rtol=1e-2 if of.mixed else 1e-5, atol=3e-2 if of.mixed else 1e-5)
+    assert asked == ["convolve", "error", "outer"]
+
+
+def test_the_fastest_way_is_measured_once_and_one_that_lacks_memory_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = {"greedy": 0, "modest": 0}
+
+    def way(name: str, error: bool) -> dict[str, object]:
+        def convolve(x: Tensor, w: Tensor, stride: int) -> Tensor:
+            calls[name] += 1
+            if error:
+                raise torch.OutOfMemoryError
+            return x
+
+        return {"convolve": convolve}
+
+    monkeypatch.setattr(stacked_conv, "ALGORITHMS", {"greedy": way("greedy", True), "modest": way("modest", False)})
+    stacked_conv.fastest_algorithm.cache_clear()
+    with caplog.at_level(logging.DEBUG, logger="mdfa_core.compute.stacked_conv"):
+        for _ in range(3):
+            stacked_conv.batched("convolve", random(1, 1, 1, 4, 4), random(2, 1, 1, 2, 2), 1)
+
+    assert calls == {"greedy": 1, "modest": 4 + 3}
+    assert len(caplog.records) == 1
+    stacked_conv.fastest_algorithm.cache_clear()
+
+
+class TestFloat32:
+    """cuDNN's float32 is that within, which PyTorch must be told; the setting can be looked at without a GPU."""
+
+    @pytest.fixture(autouse=True)
+    def as_pytorch_has_it(self) -> None:
+        assert torch.backends.cudnn.conv.fp32_precision == "tf32"
+
+    @staticmethod
+    def seen(monkeypatch: pytest.MonkeyPatch, then: Callable[[], None] = lambda: None) -> list[str]:
+        """The setting at every call of a way, whoever makes it."""
+        found = []
+
+        def way(*_: object) -> Tensor:
+            found.append(torch.backends.cudnn.conv.fp32_precision)
+            then()
+            return torch.zeros(1)
+
+        monkeypatch.setattr(stacked_conv, "ALGORITHMS", {"only": {"convolve": way}})
+        stacked_conv.fastest_algorithm.cache_clear()
+        return found
+
+    def test_holds_within_and_not_beyond(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = self.seen(monkeypatch)
+        stacked_conv.batched("convolve", random(1, 1, 1, 4, 4), random(2, 1, 1, 2, 2), 1)
+        assert set(found) == {"ieee"}
+        assert len(found) == 5  # four that are timed and the one asked for
+        assert torch.backends.cudnn.conv.fp32_precision == "tf32"
+
+    def test_is_taken_back_after_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail() -> None:
+            raise RuntimeError("no")
+
+        self.seen(monkeypatch, fail)
+        with pytest.raises(RuntimeError, match="no"):
+            stacked_conv.batched("convolve", random(1, 1, 1, 4, 4), random(2, 1, 1, 2, 2), 1)
+        assert torch.backends.cudnn.conv.fp32_precision == "tf32"
+
+    def test_holds_until_the_last_thread_has_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        both = threading.Barrier(2, timeout=60)
+        first_is_out, after = threading.Event(), []
+
+        def then() -> None:
+            both.wait()  # both threads are inside
+            if threading.current_thread() is not first:
+                assert first_is_out.wait(60)
+                after.append(torch.backends.cudnn.conv.fp32_precision)
+
+        def work() -> None:
+            stacked_conv.batched("convolve", random(1, 1, 1, 4, 4), random(2, 1, 1, 2, 2), 1)
+            if threading.current_thread() is first:
+                first_is_out.set()
+
+        self.seen(monkeypatch, then)
+        monkeypatch.setattr(stacked_conv, "fastest_algorithm", lambda *_: "only")
+        first, second = (threading.Thread(target=work) for _ in range(2))
+        for thread in (first, second):
+            thread.start()
+        for thread in (first, second):
+            thread.join(60)
+        assert after == ["ieee"]
+        assert torch.backends.cudnn.conv.fp32_precision == "tf32"
+
+    @pytest.mark.parametrize("replicas", [1, 2])
+    @pytest.mark.parametrize("on_cpu", [False, True])
+    def test_holds_in_every_product_that_is_not_a_cpus(
+        self, replicas: int, on_cpu: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mdfa_core.compute.replicas.PER_REPLICA_DEVICES", frozenset({"cpu"} if on_cpu else ()))
+        x, w, b = (t.float() for t in (random(replicas, N, 3, 8, 6), random(replicas, 4, 3, 3, 3), random(replicas, 4)))
+        delta = random(replicas, N, 4, 3, 2).float()
+        with _Watching() as watching:
+            kernels.convolve(x, w, b, 2, PRECISIONS["float32"])
+            kernels.convolve_error(delta, w, 2, 8, 6, PRECISIONS["float32"])
+            kernels.convolve_outer(delta, x, 3, 2, PRECISIONS["float32"])
+        assert len(watching.seen) >= 3
+        assert set(watching.seen) == {"tf32" if on_cpu else "ieee"}
+
+
+class _Watching(TorchDispatchMode):
+    """Notes the setting at every convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if "convolution" in function.name():
+            self.seen.append(torch.backends.cudnn.conv.fp32_precision)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("replicas", [1, R])
+@pytest.mark.parametrize("kind", ["convolve", "error", "outer"])
+def test_products_on_a_gpu_have_the_digits_of_float32(kind: str, replicas: int) -> None:
+    x, w, b = random(replicas, 64, 32, 16, 16), random(replicas, 64, 32, 3, 3), torch.zeros(replicas, 64)
+    delta = random(replicas, 64, 64, 14, 14)
+
+    def product(device: str, dtype: torch.dtype, precision: str) -> Tensor:
+        of, (i, v, c, d) = PRECISIONS[precision], (t.to(device, dtype) for t in (x, w, b, delta))
+        if kind == "convolve":
+            return kernels.convolve(i, v, c, 1, of)
+        if kind == "error":
+            return kernels.convolve_error(d, v, 1, 16, 16, of)
+        return kernels.convolve_outer(d, i, 3, 1, of)
+
+    exact = product("cpu", torch.float64, "float64")
+    found = product("cuda", torch.float32, "float32").double().cpu()
+    assert ((found - exact).norm() / exact.norm()).item() < 1e-5  # TensorFloat-32 gives 3e-4

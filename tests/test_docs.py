@@ -1,0 +1,112 @@
+"""The documentation site: it is complete without a network, and its pages show what a code host cannot."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+sys.path.append(str(DOCS))  # the site's extension lies beside the pages
+
+from _site import links, markup  # noqa: E402
+
+
+def test_links_that_leave_the_documents_become_files_or_names() -> None:
+    text = (
+        "[a](architecture.md#x) [b](../README.md) [c](../mdfa_core/cli) [d](../LICENSE) [e](gallery/index.html)\n\n"
+        "```\n[f](../mdfa_core/cli)\n```\n"
+    )
+
+    done = links.rewritten(text, DOCS, DOCS / "contributing")
+
+    assert "[a](../architecture.md#x)" in done
+    assert "[b](../index.md)" in done
+    assert "`mdfa_core/cli`" in done
+    assert "[d](path:../../LICENSE)" in done
+    assert '<a href="../gallery/index.html">e</a>' in done
+    assert "[f](../mdfa_core/cli)" in done, "code is left alone"
+
+
+def test_formulas_in_docstrings_are_no_markup() -> None:
+    lines = [
+        "Weights [R, *units] of `a_*`, δ_{l+1}.",
+        "",
+        "name    meaning",
+        "        more",
+        "",
+        "Example:",
+        "    a*b",
+        "",
+        "c*d",
+    ]
+
+    done = markup.restructured(lines)
+
+    assert done[0] == r"Weights [R, \*units] of `a_*`, δ\_{l+1}."
+    assert done[2:6] == ["::", "", "    name    meaning", "            more"]
+    assert done[7:11] == ["Example::", "", "    a*b", ""]
+    assert done[-1] == r"c\*d"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built as `make docs` builds it."""
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-E",
+        "--fail-on-warning",
+        "--keep-going",
+        "--quiet",
+        "docs",
+        str(folder),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-5000:]
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.xdist_group("docs")
+def test_the_site_is_complete_without_a_network(site: Path) -> None:
+    pages = [page for page in sorted(site.rglob("*.html")) if "_static" not in page.parts]  # which has templates
+    assert len(pages) > 50
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        loaded = re.findall(r'<(?:script|img|iframe)[^>]+src="([^"]+)"|<link[^>]+href="([^"]+)"', text)
+        for address in (first or second for first, second in loaded):
+            assert not re.match(r"(https?:)?//", address), f"{page.relative_to(site)} loads {address}"
+            if not address.startswith(("data:", "#")):
+                assert (page.parent / re.split("[?#]", address)[0]).exists(), f"{page.relative_to(site)}: {address}"
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.timeout(1800)
+@pytest.mark.xdist_group("docs")
+def test_the_home_page_is_light_and_asks_no_other_machine(site: Path, page: Page) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((site / "index.html").as_uri())
+    paint = page.evaluate("() => performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    weight = sum((site / re.sub(r"^file://", "", url).split("?")[0]).stat().st_size for url in asked)
+
+    assert page.frame_locator("iframe.replay").locator("body").inner_text()
+    assert paint <= 6000  # milliseconds; 1,500 on a machine with nothing else to do
+    assert weight <= 3_000_000
+
+    page.goto((site / "search.html").as_uri() + "?q=mono_net")
+    page.locator("#search-results li").first.wait_for()
+    assert all(url.startswith(("file://", "data:", "blob:")) for url in asked), asked
