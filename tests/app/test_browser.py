@@ -330,6 +330,7 @@ def test_a_bad_value_is_answered_in_the_page_and_training_goes_on(visitor: Visit
     visitor.press("▶ Start")
     visitor.state("Running")
     visitor.unfold("More settings")
+    visitor.page.wait_for_timeout(1000)  # until the page has its new height
     height = visitor.page.evaluate("document.documentElement.scrollHeight")
     field = visitor.page.get_by_label("Epochs", exact=True)
     field.fill("0")

@@ -72,16 +72,20 @@ def test_the_served_page_learns_by_itself(address: str, page: Page) -> None:
 
 
 POINTS = """() => Bokeh.documents[0].get_model_by_name("Error signals with the right sign").renderers
-  .map((line) => [...line.data_source.data.x ?? []]).filter((x) => x[0] !== -1e9)
+  .map((line) => line.data_source.data).filter((data) => data.x && !data.x0).map((data) => [...data.x])
+  .filter((x) => x[0] !== -1e9)
   .reduce((a, b) => a.length > b.length ? a : b)"""
-"""Where the longest line of the chart has its points, in epochs; the crosshair's lines begin far outside."""
+"""Where the longest line of the chart has its points, in epochs.
+
+The names at the lines' ends have columns `x0` too, and the crosshair's lines begin far outside.
+"""
 
 
 @pytest.mark.browser
 @pytest.mark.slow
 @pytest.mark.parametrize("query", ["tab=weights", "tab=plane&data=moons"])  # these tabs have arrays in their charts
 def test_a_connection_that_is_cut_comes_back_to_its_run(server: Server, page: Page, query: str) -> None:
-    page.goto(f"{server.unsteady}?rules=mdfa&epochs=2000&{query}")
+    page.goto(f"{server.unsteady}?rules=mdfa&epochs=2000&speed=normal&{query}")
     page.locator(".chip", has_text="Ready").wait_for()
     page.evaluate("window.sameLoad = true")
     page.get_by_role("button", name="▶ Start").click()
