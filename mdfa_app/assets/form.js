@@ -88,6 +88,39 @@ function typed(send, attributes) {
   } };
 }
 
+// The help of a field shows while the pointer is over its "?", after a click on it, and while the keyboard is in the field.
+// Escape closes it until the field is left. So no "?" is a stop of the Tab key.
+function explain(box, help, bubble) {
+  let open = false;
+  const show = (now, above = false) => {
+    open = now;
+    bubble.classList.toggle("open", now);
+    bubble.classList.toggle("above", now && above);
+    help.setAttribute("aria-expanded", now);
+  };
+  show(false);
+  help.addEventListener("pointerenter", (event) => { if (event.pointerType === "mouse") show(true); });
+  help.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") show(false); });
+  help.addEventListener("click", (event) => show(event.pointerType === "mouse" || !open));
+  // A browser calls the focus of a text field visible after a click, too.
+  let pointed = false;
+  box.addEventListener("pointerdown", () => { pointed = true; }, true);
+  box.addEventListener("focusin", (event) => {
+    if (!pointed && !box.contains(event.relatedTarget) && event.target.matches(":focus-visible")) show(true, true);
+    pointed = false;
+  });
+  box.addEventListener("focusout", (event) => {
+    pointed = false;
+    if (!box.contains(event.relatedTarget)) show(false);
+  });
+  box.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !open) return;
+    show(false);
+    event.preventDefault();  // a drawer stays open
+    event.stopPropagation();
+  });
+}
+
 let forms = 0;
 
 export function render({ model }) {
@@ -100,14 +133,15 @@ export function render({ model }) {
     const id = `${form}-${name}`;
     const kind = KINDS[field.kind](id, (value) => model.send_msg({ name, value }));
     const bubble = make("span", { class: "bubble", id: `${id}-help` }, field.help);
-    const help = make("span", { class: "help", "aria-hidden": "true" }, "?", bubble);
+    const help = make("button", { type: "button", class: "help", tabindex: -1, "aria-label": `Help: ${field.label}` }, "?");
     const wrong = make("p", { class: "wrong", id: `${id}-wrong`, role: "alert" });
     const group = !kind.named;
     if (kind.named) kind.named.id = id;
     const title = make(group ? "span" : "label", { for: group ? null : id, id: `${id}-title` }, field.label);
     const role = !group ? null : field.kind === "segments" ? "radiogroup" : "group";
     const box = make("div", { class: `field ${name}`, role, "aria-labelledby": group ? `${id}-title` : null },
-      make("div", { class: "title" }, title, help), kind.body, wrong);
+      make("div", { class: "title" }, title, help, bubble), kind.body, wrong);
+    explain(box, help, bubble);
     (kind.named ?? box).setAttribute("aria-describedby", `${id}-help ${id}-wrong`);
     (field.more ? more : main).append(box);
     return { box, kind, wrong, named: kind.named ?? box, told: "" };

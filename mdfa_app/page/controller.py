@@ -51,18 +51,16 @@ class Page:
     Args:
         screen: the place where it is shown; None if it is not shown; the caller then calls `drain`.
         query: of a link, as `settings.link` reads it.
-        has_address: whether the browser's address is a link to this page.
 
     Attributes:
         state: all that the page knows.
         view: what it shows beside curves, as it was shown last.
         trainer: trains the nets.
         controls, widgets, stage, curves, tabs: its parts.
-        has_address: whether the browser's address is a link to this page.
     """
 
-    def __init__(self, screen: Screen | None, query: str = "", *, has_address: bool = True) -> None:
-        self._screen, self.has_address = screen, has_address
+    def __init__(self, screen: Screen | None, query: str = "") -> None:
+        self._screen = screen
         self._refresh_asked = False
         opened, complaints = link.read(query, tabs=tuple(TABS))
         self.state = PageState.of(opened, complaints)

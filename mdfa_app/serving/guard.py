@@ -43,7 +43,7 @@ from tornado.web import HTTPError, RequestHandler
 from mdfa_app.serving import bounds, headers, routes
 from mdfa_app.serving.admission import Admission, Caps, Full
 from mdfa_app.serving.log_filter import log_shortly
-from mdfa_app.serving.presence import give_up_longest_away
+from mdfa_app.serving.presence import SERVER, give_up_longest_away
 from mdfa_app.serving.refusal_log import RefusalLog
 from mdfa_app.trainer.sharing import MEMORY
 from mdfa_core import MdfaError
@@ -346,11 +346,12 @@ class Liveness(SecureHandler):
 
 
 class Queue(SecureHandler):
-    """The position of a visitor who waits."""
+    """The position of a visitor who waits, and the name of this process for a browser that lost its connection."""
 
     def get(self) -> None:
         self.set_header("Cache-Control", "no-store")
-        self.write({"position": self.server.admission.ask(self.get_query_argument("ticket", ""), self.visitor)})
+        position = self.server.admission.ask(self.get_query_argument("ticket", ""), self.visitor)
+        self.write({"position": position, "server": SERVER})
 
 
 class GuardedDoc(SecureHandler, DocHandler):

@@ -4,10 +4,14 @@ Bokeh reconnects by itself, but (1) only with the token of the page's first minu
 minutes, and (2) only while the server keeps the session, by default some 15 seconds. So a page renews its browser's
 token, and keeps its session for `KEPT_SECONDS` unless the browser reports that it leaves. Closed tabs often do not
 report that, so at most `KEPT_PAGES` are kept; the page that waits longest goes first.
+
+A server that was restarted has no sessions. The browser asks for `SERVER` while the connection is lost: if the answer is
+another one, the runs are gone.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +29,8 @@ KEPT_SECONDS = 300.0
 """Seconds without a connection until the session ends, and its run with it."""
 KEPT_PAGES = 8
 """The number of pages kept for absent visitors; each takes about 13 MB of memory."""
+SERVER = secrets.token_hex(8)
+"""Names this process; the server answers it at `routes.QUEUE`."""
 _RENEWED_LOOKS = 30
 
 _waiting: list[Presence] = []  # pages of absent visitors, the one that waits longest first
@@ -53,6 +59,8 @@ class Presence(pn.custom.JSComponent):
     token = param.String(doc="The token with which the browser reconnects.")
     beat = param.Integer(default=0, doc="Changes while a browser is connected, so that it hears from the server.")
     kept = param.Number(default=KEPT_SECONDS, doc="Seconds within which it can reconnect.")
+    server = param.String(doc="`SERVER` of the process that has the session.")
+    page = param.String(doc="Names this page: another one under the same session is a new page.")
 
     _esm = """
 const WAIT = 3000;  // between two attempts, once Bokeh's own, ever rarer ones have come to an end
@@ -81,10 +89,23 @@ function forgetNews(page) {
 
 export function render({ model, view }) {
   const page = view.model.document;  // stays the same when a reconnection draws everything anew
-  const say = (text) => {
+  const say = (text, over = false) => {
     const note = document.getElementById("connection");
-    if (note) { note.textContent = text; note.hidden = !text; }
+    if (!note) return;
+    note.textContent = text;
+    note.hidden = !text;
+    if (!over) return;
+    const reload = document.createElement("button");
+    Object.assign(reload, { type: "button", className: "plain", textContent: "Reload" });
+    reload.addEventListener("click", () => location.reload());
+    note.append(" ", reload);
   };
+  const end = (text) => {
+    if (page.presence.gone) return;
+    page.presence.gone = true;
+    say(text, true);
+  };
+  const RESTARTED = "The server was restarted, so your runs are gone. Reload the page to start again.";
   if (!page.presence) {
     const presence = page.presence = { since: null, gone: false, silent: false, heard: Date.now() };
     const hear = () => {
@@ -93,6 +114,16 @@ export function render({ model, view }) {
     };
     const apply = page.apply_json_patch;
     page.apply_json_patch = (...patch) => { hear(); apply.apply(page, patch); forgetNews(page); };
+    // The address that answers visitors who wait also names the server's process.
+    const ask = async () => {
+      const address = `${location.pathname.replace(/\\/$/, "")}/queue?ticket=`;
+      try {
+        const answer = await fetch(address, { cache: "no-store" });
+        const { server } = answer.ok ? await answer.json() : {};
+        if (server && server !== presence.model.server) end(RESTARTED);
+      } catch { /* the server or the network is away */ }
+      if (presence.since !== null && !presence.gone) setTimeout(ask, WAIT);
+    };
     // A network that fails does not end a connection: for minutes, the page would look as if all went well.
     setInterval(() => {
       const seconds = Math.floor((Date.now() - presence.heard) / 1000);
@@ -104,10 +135,12 @@ export function render({ model, view }) {
     page.on_event("connection_lost", (_, event) => {
       if (presence.gone) return;
       presence.silent = false;
-      presence.since ??= Date.now();
+      if (presence.since === null) {
+        presence.since = Date.now();
+        setTimeout(ask, WAIT / 3);
+      }
       if (Date.now() - presence.since > 1000 * presence.model.kept) {
-        presence.gone = true;
-        say("The connection was lost for too long, so the server has ended the runs. Reload the page to start again.");
+        end("The connection was lost for too long, so the server has ended the runs. Reload the page to start again.");
         return;
       }
       say("The connection to the server is lost: trying again. Your runs wait there; buttons have no effect now.");
@@ -120,11 +153,17 @@ export function render({ model, view }) {
       }
       if (event.timeout == null) setTimeout(() => event.reconnect(), WAIT);
     });
-    page.on_event("client_reconnected", () => { presence.since = null; hear(); say(""); });
+    page.on_event("client_reconnected", () => {
+      presence.since = null;
+      hear();
+      if (!presence.gone) say("");
+    });
     window.addEventListener("pagehide", () => presence.model.send_msg("left"));
     // A browser may show a page again that a visitor had left; its session is over by then.
     window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
   }
+  // A server with the same key as before makes a new page for the old token.
+  if (page.presence.model && page.presence.model.page !== model.page) end(RESTARTED);
   page.presence.model = model;
   const span = document.createElement("span");
   span.hidden = true;
@@ -135,7 +174,7 @@ export function render({ model, view }) {
     def __init__(
         self, document: Document | None, *, on_away: Callable[[], None], on_back: Callable[[], None], **more: Any
     ) -> None:
-        super().__init__(width=0, height=0, margin=0, **more)
+        super().__init__(width=0, height=0, margin=0, server=SERVER, page=secrets.token_hex(8), **more)
         self._document, self._on_away, self._on_back = document, on_away, on_back
         self._held = False  # whether the session is kept from ending
         self._away = self._left = False

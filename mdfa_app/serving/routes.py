@@ -13,7 +13,7 @@ from urllib.parse import unquote
 LONGEST_QUERY = 8192
 """Characters of a link's query: the longest that the page makes has some 1,000."""
 QUEUE = "/queue"
-"""After the page's path: where a waiting visitor's browser asks for the position."""
+"""After the page's path: where the browser of a visitor who waits, or has lost the connection, asks."""
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,6 @@ class ExportTab(Tab):
             "for a frame in another page.</p>",
             stylesheets=[PANES],
             margin=0,
-            visible=page.has_address,
         )
         self.no_checkpoint = Markup("", stylesheets=[PANES], margin=(4, 0, 0, 0))
         self.view = pn.Column(

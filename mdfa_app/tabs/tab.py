@@ -47,10 +47,6 @@ class Host(Protocol):
     def prepared(self) -> bool:
         """Whether the nets are made."""
 
-    @property
-    def has_address(self) -> bool:
-        """Whether the browser's address is a link to this page, which it is not in a notebook."""
-
     def watch(self) -> None:
         """Take snapshots with what the open tab's `wanted` asks for, the first at once."""
 

@@ -64,16 +64,17 @@ class Server:
 
 
 @contextlib.contextmanager
-def served(log: Path, *options: str, first: str = "", **environment: str) -> Iterator[Server]:
+def served(log: Path, *options: str, first: str = "", port: int = 0, **environment: str) -> Iterator[Server]:
     """Start `panel serve app/`, with more options and variables if there are any, and end it.
 
     Args:
         log: a file for what it writes.
         options: of `panel serve`.
         first: Python statements that the server's process runs before all others.
+        port: where it listens; 0 for any.
         environment: more variables.
     """
-    port = free_port()
+    port = port or free_port()
     proxy = Proxy(port)
     command = [sys.executable, "-c", f"{first}\nfrom panel.command import main; main()"]
     command += ["serve", "app/", "--port", str(port), "--address", "127.0.0.1"]

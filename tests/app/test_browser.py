@@ -439,6 +439,24 @@ def test_all_of_it_goes_by_keyboard(visitor: Visitor) -> None:
     visitor.shows("Filters")
 
 
+def test_the_keyboard_opens_the_help_of_a_field_and_escape_closes_it(visitor: Visitor) -> None:
+    page = visitor.page
+    images = page.get_by_label("Images", exact=True)
+    help_ = page.locator(".field.data .bubble")
+    page.get_by_role("radiogroup", name="Outputs", exact=True).get_by_role("radio", name="1", exact=True).focus()
+    page.keyboard.press("Shift+Tab")
+    help_.get_by_text("Data set.").wait_for()
+    assert images.evaluate("(field) => field.matches(':focus')"), "no stop of the Tab key between the fields"
+    page.keyboard.press("Escape")
+    help_.wait_for(state="hidden")
+    page.keyboard.press("Tab")
+    page.locator(".field.outputs .bubble").get_by_text("Output units").wait_for()
+    page.get_by_role("button", name="Help: Images", exact=True).click()
+    help_.wait_for()
+    page.mouse.move(0, 0)
+    help_.wait_for(state="hidden")
+
+
 def test_whatever_has_the_focus_has_a_name(visitor: Visitor) -> None:
     charts = visitor.page.locator(".bk-events")
     for number in range(charts.count()):

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -69,6 +70,26 @@ def test_every_file_that_the_page_names_is_on_the_guards_list(server: Server) ->
 def test_the_served_page_learns_by_itself(address: str, page: Page) -> None:
     page.goto(address)
     page.get_by_text("100 % of the unit error signals have the true sign.").wait_for()
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["", "0123456789abcdef0123456789abcdef"])  # with one, old tokens stay valid
+def test_who_is_there_when_the_server_restarts_is_told_that_the_runs_are_gone(
+    tmp_path: Path, page: Page, key: str
+) -> None:
+    environment = {"BOKEH_SECRET_KEY": key} if key else {}
+    with served(tmp_path / "first", **environment) as server:
+        page.goto(f"{server.address}?rules=mdfa&epochs=2000")
+        page.locator(".chip", has_text="Ready").wait_for()
+        page.get_by_role("button", name="▶ Start").click()
+        page.locator(".chip", has_text="Running").wait_for()
+    page.get_by_text("The connection to the server is lost: trying again. Your runs wait there").wait_for()
+    with served(tmp_path / "second", port=server.port, **environment):
+        page.get_by_text("The server was restarted, so your runs are gone.").wait_for()
+        page.get_by_role("button", name="Reload", exact=True).click()
+        page.locator(".chip", has_text="Ready").wait_for()
+        page.locator("#connection").wait_for(state="hidden")
 
 
 POINTS = """() => Bokeh.documents[0].get_model_by_name("Error signals with the right sign").renderers

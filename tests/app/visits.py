@@ -140,7 +140,7 @@ class TabHost:
         self.epochs = Epochs()
         self.figures: dict[str, Any] = {}
         self.preset = self.complaint = ""
-        self.prepared = self.has_address = True
+        self.prepared = True
         self.asked: list[str] = []
         self._run, self._on_watch, self._screen = run, on_watch, screen
 
