@@ -1,4 +1,4 @@
-# The live app in a container: see docs/deploy.md.
+# The live app in a container: see docs/howto/serve.md.
 #   docker build -t mdfa .
 #   docker run --rm -p 127.0.0.1:5006:5006 --read-only --tmpfs /tmp --cap-drop ALL \
 #     --security-opt no-new-privileges --memory 6g --pids-limit 256 -v mdfa-data:/data:ro mdfa

@@ -1,7 +1,7 @@
-"""Write benchmark results into docs/performance.md, and draw the cost per replica.
+"""Write benchmark results into docs/results/performance.md, and draw the cost per replica.
 
-    mdfa bench --json docs/performance.json
-    python benchmarks/gpu.py --json docs/gpu.json     on a machine with a GPU
+    mdfa bench --json docs/results/performance.json
+    python benchmarks/gpu.py --json docs/results/gpu.json     on a machine with a GPU
     python benchmarks/tables.py
 
 No number in its tables is typed by hand: what stands between two marks comes from the JSON file, and so does the
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,12 @@ from mdfa_core.bench.report import shown, shown_comparison, shown_spread
 from mdfa_core.bench.workloads import BATCH
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-RESULT = DOCS / "performance.json"
-DOCUMENT = DOCS / "performance.md"
+RESULT = DOCS / "results" / "performance.json"
+DOCUMENT = DOCS / "results" / "performance.md"
 PICTURE = DOCS / "images" / "replicas.svg"
 BEGIN = "<!-- measured: begin (benchmarks/tables.py writes up to the end mark) -->"
 END = "<!-- measured: end -->"
-GPU_RESULT = DOCS / "gpu.json"
+GPU_RESULT = DOCS / "results" / "gpu.json"
 GPU_BEGIN = "<!-- measured on a GPU: begin (benchmarks/tables.py writes up to the end mark) -->"
 GPU_END = "<!-- measured on a GPU: end -->"
 
@@ -189,7 +190,7 @@ def with_part(document: str, part: str, begin: str = BEGIN, end: str = END) -> s
 
 
 def _relative(path: Path) -> str:
-    return path.relative_to(DOCS).as_posix()
+    return Path(os.path.relpath(path, DOCUMENT.parent)).as_posix()
 
 
 def main(files: Sequence[Path] = (RESULT, GPU_RESULT, DOCUMENT, PICTURE)) -> None:

@@ -1,4 +1,7 @@
-"""Print the small tables of docs/neighbours.md: when KP and CHL are BP, sign-only optimizers, the cost of a step."""
+"""Print the small tables of docs/results/neighbours.md.
+
+They show when KP and CHL are BP, sign-only optimizers, and the cost of a step.
+"""
 
 import math
 import statistics

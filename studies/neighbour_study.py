@@ -1,4 +1,7 @@
-"""Run what docs/neighbours.md reports: every rule, tuned alike, on one profile; print the tables; keep the figures."""
+"""Run the comparison of docs/results/neighbours.md: every rule, tuned alike, on one profile.
+
+Prints the tables; `--keep` keeps the figures.
+"""
 
 import argparse
 import json
@@ -11,7 +14,7 @@ from mdfa_core.base import machine
 from mdfa_core.runs.store import Store
 from mdfa_core.studies.comparison import PROFILES, RuleComparison
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 
 
 def printed(value: object, scale: float = 1.0, digits: int = 1) -> str:
@@ -52,7 +55,7 @@ for count in work.profile.outputs:
 
 if given.keep:
     chosen = [f"--{name} {getattr(given, name)}" for name in ("methods", "outputs") if getattr(given, name)]
-    path = DOCS / "neighbours.json"
+    path = RESULTS / "neighbours.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
     kept[given.profile] = {
         "command": " ".join(["python studies/neighbour_study.py", given.profile, *chosen, "--keep"]),

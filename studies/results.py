@@ -4,14 +4,13 @@
     mdfa reproduce 2 --profile quick --data-dir data --store results.sqlite
     python studies/results.py results.sqlite
 
-writes docs/results.md and, into docs/results/, runs.jsonl.gz (every run and search, loss-free), results.csv.gz (one row
-per number), figures.csv, code.csv (runs and hours by commit and state of the code), the figures, one page per table,
-and sentences.md. Into mdfa_core/studies/paper/ it writes tuned.json, the settings of the profile `quick`,
+writes into docs/results/: verdict.md, runs.jsonl.gz (every run and search, loss-free), results.csv.gz (one row per
+number), figures.csv, code.csv (runs and hours by commit and state of the code), the figures, one page per table, and
+sentences.md. Into mdfa_core/studies/paper/ it writes tuned.json, the settings of the profile `quick`,
 reproduced.json, which the app shows beside the paper's figures, and lost_commits.json, the commits that this repository
 no longer has.
 
-Run `studies/disagreements.py` and `studies/held_out.py` before: docs/results.md has their findings. After a change of
-words, `python studies/results.py docs/results/runs.jsonl.gz` writes the pages anew.
+Run `studies/disagreements.py` and `studies/held_out.py` before: verdict.md has their findings. After a change of words, `python studies/results.py docs/results/runs.jsonl.gz` writes the pages anew.
 
 Published is a cell's `full` result or, if there is none, its `quick` result. Each entry names its profile and the cell
 its settings were tuned for. Cells with a changed profile or a missing task are left out. No number is typed by hand.
@@ -39,7 +38,7 @@ from mdfa_core.studies.reports.results import CellResult, results
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
-PAGE = ROOT / "docs" / "results.md"
+PAGE = RESULTS / "verdict.md"
 TUNED = ROOT / "mdfa_core" / "studies" / "paper" / "tuned.json"
 REPRODUCED = TUNED.with_name("reproduced.json")
 LOST_COMMITS = TUNED.with_name(origins.LOST)

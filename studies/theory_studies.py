@@ -1,4 +1,4 @@
-"""Print the tables of docs/theory.md: units needed, counterexamples, sign agreement, measured descent."""
+"""Print the tables of docs/explanation/theory.md: units needed, counterexamples, sign agreement, measured descent."""
 
 import itertools
 import statistics

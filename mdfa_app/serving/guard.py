@@ -139,7 +139,7 @@ class GuardedTornado(BokehTornado):
         **options: Any,
     ) -> None:
         if not isinstance(options.get("auth_provider", NullAuth()), NullAuth):
-            raise MdfaError("the app serves no login page: ask for a password in a proxy, as docs/deploy.md says")
+            raise MdfaError("the app serves no login page: ask for a password in a proxy, as docs/howto/serve.md says")
         self.policy = policy or Policy.read()
         self.refusals = RefusalLog()
         self.connections: bounds.Connections | None = None  # the HTTP server has them

@@ -81,7 +81,7 @@ def app(
 ) -> None:
     """Serve the live app at /app, to this machine only unless --address says otherwise.
 
-    /liveness answers whether the server is up. docs/deploy.md explains proxies, containers and JupyterHub.
+    /liveness answers whether the server is up. docs/howto/serve.md explains proxies, containers and JupyterHub.
 
     \b
     Examples:

@@ -10,7 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 LOSS_SCALES = ("mean", "sum")
-"""The loss of a mini-batch: the mean over its examples, or their sum (the paper's released code, see docs/paper.md)."""
+"""The loss of a mini-batch: the mean over its examples, or their sum (the paper's released code).
+
+docs/explanation/paper.md lists what else that code does.
+"""
 
 
 def output_error(logits_RNC: Tensor, labels_RN: Tensor, scale: str = "mean") -> Tensor:

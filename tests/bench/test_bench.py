@@ -141,7 +141,7 @@ def test_the_documents_part_is_made_from_the_file(benchmark: tuple[str, dict[str
 def test_the_documents_part_is_that_of_the_committed_result() -> None:
     text = tables.DOCUMENT.read_text(encoding="utf-8")
     if not tables.RESULT.exists():
-        pytest.skip("docs/performance.json is not here: mdfa bench --json docs/performance.json writes it")
+        pytest.skip("no docs/results/performance.json: mdfa bench --json docs/results/performance.json writes it")
     content = json.loads(tables.RESULT.read_text(encoding="utf-8"))
     assert tables.with_part(text, tables.measured_part(content)) == text
     on_gpu = json.loads(tables.GPU_RESULT.read_text(encoding="utf-8"))
@@ -150,7 +150,7 @@ def test_the_documents_part_is_that_of_the_committed_result() -> None:
 
 
 def test_the_document_explains_every_row() -> None:
-    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    text = tables.DOCUMENT.read_text(encoding="utf-8")
     for name in BENCHMARKS:
         assert f"`{name}`" in text
 

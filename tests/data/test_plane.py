@@ -117,7 +117,7 @@ def test_what_does_not_fit_is_refused(name: str) -> None:
 
 @pytest.fixture
 def learnt() -> Callable[[str, str, int], float]:
-    """The best training accuracy, with the settings docs/data.md names."""
+    """The best training accuracy, with the settings docs/reference/data.md names."""
 
     def train(name: str, method: str, epochs: int) -> float:
         experiment = Experiment(

@@ -85,7 +85,7 @@ TABLES: MappingProxyType[int, PaperTable] = MappingProxyType(
                 reading="Compare rows of the same network and activation. The five tasks differ far more from each "
                 "other than the methods do on one task, so the paired differences say more than the means. A "
                 "difference counts only if its interval does not include 0. The results of FA and DFA depend "
-                "on the grid of settings, which the paper does not give; `docs/results.md` discusses this.",
+                "on the grid of settings, which the paper does not give; `docs/results/verdict.md` discusses this.",
             ),
             PaperTable(
                 number=2,

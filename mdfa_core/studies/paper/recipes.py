@@ -119,7 +119,7 @@ RELEASED_DEFAULTS: Mapping[str, Any] = {
 
 
 def released_protocol(cell: Cell) -> dict[str, Any]:
-    """What the released program fixes for a cell; all else is as in every profile (see docs/paper.md).
+    """What the released program fixes for a cell; all else is as in every profile (see docs/explanation/paper.md).
 
     Its uniform distribution, when it evaluates, and the loss of a mini-batch: the mean in fully-connected networks
     under FA, DFA and mDFA, the sum elsewhere.
