@@ -10,7 +10,8 @@ sentences.md. Into mdfa_core/studies/paper/ it writes tuned.json, the settings o
 reproduced.json, which the app shows beside the paper's figures, and lost_commits.json, the commits that this repository
 no longer has.
 
-Run `studies/disagreements.py` and `studies/held_out.py` before: verdict.md has their findings. After a change of words, `python studies/results.py docs/results/runs.jsonl.gz` writes the pages anew.
+Run `studies/disagreements.py` and `studies/held_out.py` before: verdict.md has their findings. After a change of words,
+`python studies/results.py docs/results/runs.jsonl.gz` writes the pages anew.
 
 Published is a cell's `full` result or, if there is none, its `quick` result. Each entry names its profile and the cell
 its settings were tuned for. Cells with a changed profile or a missing task are left out. No number is typed by hand.

@@ -5,8 +5,8 @@ minutes, and (2) only while the server keeps the session, by default some 15 sec
 token, and keeps its session for `KEPT_SECONDS` unless the browser reports that it leaves. Closed tabs often do not
 report that, so at most `KEPT_PAGES` are kept; the page that waits longest goes first.
 
-A server that was restarted has no sessions. The browser asks for `SERVER` while the connection is lost: if the answer is
-another one, the runs are gone.
+A server that was restarted has no sessions. The browser asks for `SERVER` while the connection is lost: if the answer
+is another one, the runs are gone.
 """
 
 from __future__ import annotations
