@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from docutils import nodes
+from docutils.core import publish_doctree
+
+from mdfa_core import METHODS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -17,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 sys.path.append(str(DOCS))  # the site's extension lies beside the pages
 
-from _site import links, markup  # noqa: E402
+from _site import generated, links, markup, terms  # noqa: E402
 
 
 def test_links_that_leave_the_documents_become_files_or_names() -> None:
@@ -57,6 +61,49 @@ def test_formulas_in_docstrings_are_no_markup() -> None:
     assert done[-1] == r"c\*d"
 
 
+KNOWN = terms.terms(terms.GLOSSARY.read_text(encoding="utf-8"))
+
+
+def test_the_first_use_of_a_term_is_linked_and_nothing_else() -> None:
+    page = publish_doctree(
+        "The task\n========\n\nThe ``replica`` of a case. Tasks and BP; a *case*, a task, mono-nets, `a cell <x>`__.\n"
+    )
+
+    terms.link(page, "../glossary.html", KNOWN)
+
+    found = {node.astext(): node["refuri"] for node in page.findall(nodes.reference) if "term" in node["classes"]}
+    assert found == {
+        "Tasks": "../glossary.html#term-task",
+        "BP": "../glossary.html#term-bp",
+        "case": "../glossary.html#term-case",
+        "mono-nets": "../glossary.html#term-mono-net",
+    }
+    assert page.astext().endswith("The replica of a case. Tasks and BP; a case, a task, mono-nets, a cell.")
+
+
+def test_terms_have_addresses_of_their_own() -> None:
+    assert len({term.anchor for term in KNOWN}) == len(KNOWN) > 60
+    assert {name for term in KNOWN for name in term.names} >= terms.ORDINARY
+
+
+def test_every_learning_rule_has_a_card_that_says_when_it_fails() -> None:
+    text = (DOCS / "reference/methods.md").read_text(encoding="utf-8")
+    cards = re.findall(
+        r"^## (.*)\n\n<!-- site: method (\w+) -->\n.*\n<!-- site: end -->\n\n\*\*When it fails\.", text, re.M
+    )
+
+    assert cards == [(rule.title, name) for name, rule in METHODS.items()]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_card_of_a_rule_has_the_measured_figures(name: str) -> None:
+    card = generated.method(name, DOCS / "reference/methods.md")
+
+    assert re.search(r"^\| two digits, one output \|( \d+\.\d ± \d+\.\d \|){3}$", card, re.M)
+    assert re.search(r"^\| ten digits, 10 outputs \|( \d+\.\d ± \d+\.\d \|){3}$", card, re.M)
+    assert ("[Table 1]" in card) == (name in {"bp", "fa", "dfa", "mdfa"})
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built as `make docs` builds it."""
@@ -90,6 +137,32 @@ def test_the_site_is_complete_without_a_network(site: Path) -> None:
             assert not re.match(r"(https?:)?//", address), f"{page.relative_to(site)} loads {address}"
             if not address.startswith(("data:", "#")):
                 assert (page.parent / re.split("[?#]", address)[0]).exists(), f"{page.relative_to(site)}: {address}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.xdist_group("docs")
+def test_links_to_terms_lead_to_rows_of_the_glossary(site: Path) -> None:
+    rows = set(re.findall(r'<tr[^>]* id="(term-[\w-]+)"', (site / "glossary.html").read_text(encoding="utf-8")))
+    linked = {
+        term
+        for page in site.rglob("*.html")
+        for term in re.findall(r'class="term[^>]*glossary\.html#([\w-]+)"', page.read_text(encoding="utf-8"))
+    }
+
+    assert rows == {term.anchor for term in KNOWN}
+    assert {"term-task", "term-replica", "term-profile", "term-best-fit", "term-sign-agreement"} <= linked <= rows
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.xdist_group("docs")
+def test_a_tutorial_offers_its_notebook(site: Path) -> None:
+    for notebook in (DOCS / "tutorials").glob("*.ipynb"):
+        text = (site / "tutorials" / notebook.name).with_suffix(".html").read_text(encoding="utf-8")
+        assert f'<a href="{notebook.name}" download>' in text
+        assert f"/lab/tree/docs/tutorials/{notebook.name}" in text
+        assert (site / "tutorials" / notebook.name).read_bytes() == notebook.read_bytes()
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The site's own extension of Sphinx: links that leave docs/, generated parts of pages, names without a docstring.
+"""The site's own extension of Sphinx: links that leave docs/, generated parts, terms of the glossary, notebooks.
 
 A page stays readable on a code host. A part that the build writes stands between two comments, around what a code host
 shows instead:
@@ -20,9 +20,10 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
-from _site import generated, links, markup
+from _site import generated, links, markup, terms
 
 DOCS = Path(__file__).resolve().parents[1]
+LAB = "http://localhost:8888/lab/tree"  # where `make lab` serves the clone
 ANNOTATED = re.compile(r"Annotated\[(\w+), \w+\([^()]*\)\]")
 log = logging.getLogger(__name__)
 
@@ -68,10 +69,34 @@ def plain_types(app: Sphinx, document: nodes.document) -> None:
             node[:] = [nodes.Text(text)]
 
 
-def copy_gallery(app: Sphinx, error: Exception | None) -> None:
-    """The replays are finished pages, which Sphinx must not touch."""
+def link_terms(app: Sphinx, document: nodes.document, name: str) -> None:
+    """Link the terms of the glossary, on every page but the glossary itself and the list of changes."""
+    known = terms.terms(terms.GLOSSARY.read_text(encoding="utf-8"))
+    if name == "glossary":
+        terms.mark(document, known)
+    elif name != "contributing/changelog":
+        terms.link(document, app.builder.get_relative_uri(name, "glossary"), known)
+
+
+def offer_notebook(app: Sphinx, document: nodes.document, name: str) -> None:
+    """Below the title of a tutorial that is a notebook: where to get it and how to run it."""
+    path = Path(app.env.doc2path(name))
+    if path.suffix == ".ipynb" and app.builder.format == "html":
+        lab = f"{LAB}/{path.relative_to(DOCS.parent).as_posix()}"
+        text = (
+            f'<p class="notebook"><a href="{path.name}" download>Download this notebook</a>, or run '
+            f'<code>make lab</code> in a clone and <a href="{lab}">open it in JupyterLab</a>.</p>'
+        )
+        title = next(document.findall(nodes.title))
+        title.parent.insert(title.parent.index(title) + 1, nodes.raw("", text, format="html"))
+
+
+def copy_files(app: Sphinx, error: Exception | None) -> None:
+    """Replays are finished pages, which Sphinx must not touch; notebooks are offered as they are."""
     if error is None and app.builder.format == "html":
         shutil.copytree(DOCS / "gallery", Path(app.outdir) / "gallery", dirs_exist_ok=True)
+        for notebook in (DOCS / "tutorials").glob("*.ipynb"):
+            shutil.copy(notebook, Path(app.outdir) / "tutorials")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -82,5 +107,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", escape, priority=400)  # before napoleon writes markup
     app.connect("doctree-read", plain_types)
     app.connect("missing-reference", find_public)
-    app.connect("build-finished", copy_gallery)
+    app.connect("doctree-resolved", link_terms)
+    app.connect("doctree-resolved", offer_notebook)
+    app.connect("build-finished", copy_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

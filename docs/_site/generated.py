@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import html
 import importlib
 import inspect
+import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -22,6 +25,8 @@ from mdfa_core.runs import FLAT
 from mdfa_core.studies.reports import tidy
 from mdfa_core.training import EVENTS, QUANTITIES
 
+DOCS = Path(__file__).resolve().parents[1]
+RESULTS = DOCS / "results"
 PART = re.compile(r"<!-- site: (?P<name>[a-z]+)(?: (?P<argument>[^>]+))? -->.*?<!-- site: end -->", re.DOTALL)
 
 
@@ -80,12 +85,13 @@ def code(value: object) -> str:
 # ------------------------------------------------------------------------------------------------------------ cards
 
 
-def methods(argument: str, path: Path) -> str:
-    """A card for every learning rule."""
-    return "\n".join(_method(name, method) for name, method in METHODS.items())
+def method(argument: str, path: Path) -> str:
+    """The card of a learning rule without its title: drawing, formula, source, guarantee and measured figures."""
+    rule = METHODS[argument]
+    return f"{_facts(argument, rule, path)}\n{_figures(argument, rule)}"
 
 
-def _method(name: str, method: Method) -> str:
+def _facts(name: str, method: Method, path: Path) -> str:
     tanh = ACTIVATIONS["tanh"]
     transport = method.transport
     one, two = (sign_guarantee(method, tanh, outputs).reason for outputs in (1, 2))
@@ -96,12 +102,44 @@ def _method(name: str, method: Method) -> str:
         ("Guarantee, one output", escaped(one)),
         *([("Guarantee, two outputs", escaped(two))] if two != one else []),
         ("Feedback that learns", "yes" if transport.learns_feedback else "no"),
-        ("With [attach](../attach.md)", attachable),
+        (f"With [attach]({Path(os.path.relpath(DOCS / 'attach.md', path.parent)).as_posix()})", attachable),
     ]
     constraint = "Weights above the first layer and feedback are kept ≥ 0.\n\n" if method.constraint.feedback else ""
-    title = f"## {method.title}\n\n{escaped(method.description[0].upper() + method.description[1:])}.\n\n"
+    described = f"{escaped(method.description[0].upper() + method.description[1:])}.\n\n"
     listed = "".join(f"- **{fact}**: {text}\n" for fact, text in facts)
-    return f'{title}<div class="card">{drawing(method)}</div>\n\n{constraint}{own}\n\n{listed}\n'
+    return f'<div class="card">{drawing(method)}</div>\n\n{described}{constraint}{own}\n\n{listed}\n'
+
+
+def _figures(name: str, method: Method) -> str:
+    """Accuracy and sign agreement of a rule, in percent, from the published files."""
+    rows = [
+        (
+            f"{'ten digits' if row['outputs'] > 1 else 'two digits'}, {_outputs(row['outputs'])}",
+            *(_percent(100 * row[key], 100 * row[f"{key} ±"]) for key in ("test", "train", "unit")),
+        )
+        for study, found in json.loads((RESULTS / "neighbours.json").read_text(encoding="utf-8")).items()
+        for row in found["rows"]
+        if study.startswith("digits") and row["rule"] == method.title
+    ]
+    with (RESULTS / "figures.csv").open(encoding="utf-8", newline="") as file:
+        cell = {
+            (row["role"], row["quantity"]): _percent(float(row["mean"]), float(row["std"]))
+            for row in csv.DictReader(file)
+            if (row["table"], row["network"], row["activation"], row["classes"]) == ("1", "fc", "tanh", "2")
+            and row["method"] == name
+        }
+    if cell:
+        task = "two classes of CIFAR-100, one output ([Table 1](../results/table-1.md))"
+        rows.append((task, cell["chosen", "test"], cell["best fit", "train_best"], "–"))
+    return table(("task", "test accuracy, %", "best training accuracy, %", "unit signs, %"), rows) if rows else ""
+
+
+def _outputs(count: int) -> str:
+    return "one output" if count == 1 else f"{count} outputs"
+
+
+def _percent(mean: float, deviation: float) -> str:
+    return f"{mean:.1f} ± {deviation:.1f}"
 
 
 def drawing(method: Method) -> str:
@@ -243,7 +281,7 @@ def flat(argument: str, path: Path) -> str:
 PARTS: dict[str, Callable[[str, Path], str]] = {
     part.__name__: part
     for part in (
-        *(activations, api, commands, events, flat, include, initializers, methods, networks, optimizers),
+        *(activations, api, commands, events, flat, include, initializers, method, networks, optimizers),
         *(quantities, replay, rules, settings),
     )
 }
