@@ -75,7 +75,7 @@ def bench(
 ) -> None:
     """Time training steps of this project beside torch.nn with torch.optim (two minutes).
 
-    docs/results/performance.md explains the rows.
+    docs/contributing/notes/benchmark.md explains the rows.
 
     \b
     Examples:
