@@ -69,9 +69,8 @@ def main() -> None:
         browser.close()
 
     paints = sorted(each.paint for each in found)
-    print(
-        f"first contentful paint {statistics.median(paints):.0f} ms ({paints[0]:.0f}-{paints[-1]:.0f}; {len(paints)})"
-    )
+    spread = f"{paints[0]:.0f} to {paints[-1]:.0f}, {len(paints)} loads"
+    print(f"first contentful paint {statistics.median(paints):.0f} ms ({spread})")
     print(f"weight {found[-1].weight / 1e6:.2f} MB in {len(set(found[-1].asked))} files")
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
