@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ GLOSSARY = Path(__file__).resolve().parents[1] / "glossary.md"
 ORDINARY = frozenset(
     {
         *("attach", "block", "case", "claim", "cut", "draw", "floor", "frame", "margin", "measure", "method", "note"),
-        *("record", "recording", "role", "round", "run", "scene", "search"),
+        *("per replica", "record", "recording", "role", "round", "run", "scene", "search"),
     }
 )
 """Words with an everyday meaning. They are linked if the page writes them in italics, as it introduces terms."""
@@ -45,10 +46,10 @@ def terms(text: str) -> tuple[Term, ...]:
     return tuple(Term(tuple(row["names"].split(", ")), row["meaning"].replace("`", "")) for row in rows)
 
 
-def pattern(known: tuple[Term, ...]) -> re.Pattern[str]:
-    """Every name of a term in singular and plural. A symbol of one letter is no word to look for."""
-    names = sorted((name for term in known for name in term.names if len(name) > 1), key=len, reverse=True)
-    return re.compile(rf"(?<![\w-])(?P<name>{'|'.join(map(_written, names))})s?(?![\w-])")
+def pattern(names: Iterable[str]) -> re.Pattern[str]:
+    """Every name in singular and plural. A symbol of one letter is no word to look for."""
+    words = sorted((name for name in names if len(name) > 1), key=len, reverse=True)
+    return re.compile(rf"(?<![\w-])(?P<name>{'|'.join(map(_written, words))})s?(?![\w-])")
 
 
 def _written(name: str) -> str:
@@ -65,7 +66,8 @@ def link(document: nodes.document, address: str, known: tuple[Term, ...]) -> Non
         address: where the glossary lies, seen from the page.
         known: the terms.
     """
-    found = pattern(known)
+    names = {name for term in known for name in term.names}
+    anywhere, introduced = pattern(names - ORDINARY), pattern(names)
     by_name = {name.lower(): term for term in known for name in term.names}
     done: set[Term] = set()
     for text in list(document.findall(nodes.Text)):
@@ -73,10 +75,9 @@ def link(document: nodes.document, address: str, known: tuple[Term, ...]) -> Non
             continue
         parts: list[nodes.Node] = []
         end, words = 0, text.astext()
-        for match in found.finditer(words):
+        for match in (introduced if isinstance(text.parent, nodes.emphasis) else anywhere).finditer(words):
             term = by_name[match["name"].lower()]
-            introduced = isinstance(text.parent, nodes.emphasis)
-            if term in done or (match["name"].lower() in ORDINARY and not introduced):
+            if term in done:
                 continue
             done.add(term)
             reference = nodes.reference("", match[0], internal=True, refuri=f"{address}#{term.anchor}")
