@@ -82,6 +82,17 @@ def test_the_first_use_of_a_term_is_linked_and_nothing_else() -> None:
     assert page.astext().endswith("The replica of a case. Tasks and BP; a case, a task, mono-nets, a cell.")
 
 
+def test_a_link_written_as_html_gets_no_other_link() -> None:
+    page = nodes.document(None, None)
+    page += nodes.paragraph(
+        "", "", nodes.raw("", "<a href='x.html'>"), nodes.Text("More replays"), nodes.raw("", "</a>")
+    )
+
+    terms.link(page, "glossary.html", KNOWN)
+
+    assert not list(page.findall(nodes.reference))
+
+
 def test_terms_have_addresses_of_their_own() -> None:
     assert len({term.anchor for term in KNOWN}) == len(KNOWN) > 60
     assert {name for term in KNOWN for name in term.names} >= terms.ORDINARY
@@ -101,7 +112,7 @@ def test_the_card_of_a_rule_has_the_measured_figures(name: str) -> None:
     card = generated.method(name, DOCS / "reference/methods.md")
 
     assert re.search(r"^\| two digits, one output \|( \d+\.\d ± \d+\.\d \|){3}$", card, re.M)
-    assert re.search(r"^\| ten digits, 10 outputs \|( \d+\.\d ± \d+\.\d \|){3}$", card, re.M)
+    assert re.search(r"^\| ten digits, ten outputs \|( \d+\.\d ± \d+\.\d \|){3}$", card, re.M)
     assert ("[Table 1]" in card) == (name in {"bp", "fa", "dfa", "mdfa"})
 
 

@@ -114,7 +114,7 @@ def _figures(name: str, method: Method) -> str:
     """Accuracy and sign agreement of a rule, in percent, from the published files."""
     rows = [
         (
-            f"{'ten digits' if row['outputs'] > 1 else 'two digits'}, {_outputs(row['outputs'])}",
+            "two digits, one output" if row["outputs"] == 1 else "ten digits, ten outputs",
             *(_percent(100 * row[key], 100 * row[f"{key} ±"]) for key in ("test", "train", "unit")),
         )
         for study, found in json.loads((RESULTS / "neighbours.json").read_text(encoding="utf-8")).items()
@@ -132,10 +132,6 @@ def _figures(name: str, method: Method) -> str:
         task = "two classes of CIFAR-100, one output ([Table 1](../results/table-1.md))"
         rows.append((task, cell["chosen", "test"], cell["best fit", "train_best"], "–"))
     return table(("task", "test accuracy, %", "best training accuracy, %", "unit signs, %"), rows) if rows else ""
-
-
-def _outputs(count: int) -> str:
-    return "one output" if count == 1 else f"{count} outputs"
 
 
 def _percent(mean: float, deviation: float) -> str:

@@ -90,6 +90,9 @@ def link(document: nodes.document, address: str, known: tuple[Term, ...]) -> Non
 
 def _closed(node: nodes.Node) -> bool:
     while node.parent is not None:
+        before = node.parent[node.parent.index(node) - 1] if node.parent.index(node) else None
+        if isinstance(before, nodes.raw) and before.astext().startswith("<a "):  # a link to a finished page
+            return True
         node = node.parent
         if isinstance(node, CLOSED):
             return True
