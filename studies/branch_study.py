@@ -1,6 +1,8 @@
 """Measure all branch predictors on recorded programs: writes docs/branches.json. `branch_figures.py` draws it.
 
-python studies/branch_study.py [FOLDER]     # FOLDER (default out/branches) keeps traces and finished rows
+python studies/branch_study.py [FOLDER [NAME…]]     # FOLDER (default out/branches) keeps traces and finished rows
+
+With names of predictors, only these are measured and written beside the others, as a second recording.
 """
 
 import datetime
@@ -30,11 +32,14 @@ from mdfa_core.studies.branch_prediction import (
 
 torch.set_num_threads(1)
 RATES = (0.003, 0.01, 0.03, 0.1)
+RATES_HASHED = (0.03, 0.1, 0.3)
+PATHS = (3, 6, 11, 20, 36, 66, 120)  # the histories of hashed-perceptron-64
 TUNED_ON = 100_000  # branches of each tuning program
 PARTS = 50  # of a learning curve
 PHASE = 50_000  # branches of a program before another one takes over
 BIN = 1000
 COUNTS = (0, 100, 1000, 10_000, 10**9)  # executions of a branch instruction
+RESULT = Path(__file__).resolve().parents[1] / "docs" / "branches.json"
 RULES = ("mdfa", "dfa", "fa", "bp")
 
 Make = Callable[[float], Predictor]
@@ -63,15 +68,23 @@ def nets(shape: dict[str, int]) -> dict[str, Make]:
             found[f"64 nets, {METHODS[rule].title} {layers} × 8"] = net(rule, layers, 8, **small)
     for bits in (8, 4):
         found[f"64 nets, mDFA 1 × 8, {bits} bits"] = net("mdfa", 1, 8, weight_bits=bits, **small)
+    hashed = {"history": 1, "paths": PATHS}
+
+    def sums(rule: str, layers: int, width: int, inputs: int, bits: int) -> Make:
+        return net(rule, layers, width, pc_inputs=inputs, path_inputs=inputs, weight_bits=bits, **hashed)
+
+    found["hashed, no hidden layer, 8 bits"] = sums("bp", 0, 1, 8192, 8)
+    for rule, layers in (("mdfa", 1), ("bp", 1), ("mdfa", 2)):
+        found[f"hashed, {METHODS[rule].title} {layers} × 4, 8 bits"] = sums(rule, layers, 4, 2048, 8)
     found["TAGE + no hidden layer"] = beside_tage("bp", 0, 1)
     for rule in ("mdfa", "bp"):
         found[f"TAGE + {METHODS[rule].title} 2 × 32"] = beside_tage(rule, 2, 32)
     return found
 
 
-def rate_of(make: Make, traces: list[BranchTrace]) -> tuple[float, dict[float, float]]:
+def rate_of(make: Make, traces: list[BranchTrace], rates: tuple[float, ...]) -> tuple[float, dict[float, float]]:
     tried = {
-        rate: float(np.mean([prequential(make(rate), t[:TUNED_ON]).per_thousand for t in traces])) for rate in RATES
+        rate: float(np.mean([prequential(make(rate), t[:TUNED_ON]).per_thousand for t in traces])) for rate in rates
     }
     return min(tried, key=tried.__getitem__), tried
 
@@ -106,7 +119,7 @@ def row(make: Callable[[], Predictor], traces: dict[str, BranchTrace], switching
     }
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, only: list[str]) -> None:
     every = recorded(folder)
     scored = {name: every[name] for name in programs(folder)}
     tuning = [every[name] for name in tuning_programs()]
@@ -123,23 +136,34 @@ def main(folder: Path) -> None:
 
     def of_shape() -> dict:
         tried = {
-            f"{history}, {codes}": rate_of(net("mdfa", 2, 32, history=history, pc_inputs=codes), tuning)[1]
+            f"{history}, {codes}": rate_of(net("mdfa", 2, 32, history=history, pc_inputs=codes), tuning, RATES)[1]
             for history, codes in ((16, 256), (32, 256), (64, 256), (128, 256), (32, 1024))
         }
         best = min(tried, key=lambda name: min(tried[name].values()))
         history, codes = map(int, best.split(", "))
         return {"tried": tried, "shape": {"history": history, "pc_inputs": codes}}
 
-    def of_net(make: Make) -> dict:
-        rate, tried = rate_of(make, tuning)
+    def of_net(name: str, make: Make) -> dict:
+        rate, tried = rate_of(make, tuning, RATES_HASHED if name.startswith("hashed") else RATES)
         return {"learning rate": rate, "tried": tried} | row(lambda: make(rate), scored, switching)
 
+    if only:
+        known = json.loads(RESULT.read_text(encoding="utf-8"))
+        makers = nets(known["shape"]["shape"])
+        for name in only:
+            if name in PREDICTORS:
+                finished(name, lambda name=name: row(PREDICTORS[name], scored, switching))
+            else:
+                finished(name, lambda name=name: of_net(name, makers[name]))
+        known["second recording"] = about(folder, every) | {"rows": {name: rows[name] for name in only}}
+        RESULT.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+        return
     for name, make in PREDICTORS.items():
         prequential(make(), scored["gzip"][:10])  # compile
         finished(name, lambda make=make: row(make, scored, switching))
     shape = finished("shape", of_shape)["shape"]
     for name, make in nets(shape).items():
-        finished(name, lambda make=make: of_net(make))
+        finished(name, lambda name=name, make=make: of_net(name, make))
 
     def of_seeds(rate: float) -> dict:
         return {
@@ -165,17 +189,14 @@ def main(folder: Path) -> None:
     write(folder, every, rows)
 
 
-def write(folder: Path, every: dict[str, BranchTrace], rows: dict) -> None:
-    study = {
+def about(folder: Path, every: dict[str, BranchTrace]) -> dict:
+    """Where and when, and the traces."""
+    return {
         "command": "python studies/branch_study.py",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": machine.summary(),
         "load": [round(load, 1) for load in os.getloadavg()],
         "versions": {"python": platform.python_version(), "numba": numba.__version__},
-        "skipped": SKIP,
-        "branches": LIMIT,
-        "tuned on": {"programs": list(tuning_programs()), "branches": TUNED_ON, "rates": RATES},
-        "shape": rows["shape"],
         "traces": {
             name: {
                 "branches": len(trace),
@@ -186,14 +207,22 @@ def write(folder: Path, every: dict[str, BranchTrace], rows: dict) -> None:
             }
             for name, trace in every.items()
         },
+    }
+
+
+def write(folder: Path, every: dict[str, BranchTrace], rows: dict) -> None:
+    study = about(folder, every) | {
+        "skipped": SKIP,
+        "branches": LIMIT,
+        "tuned on": {"programs": list(tuning_programs()), "branches": TUNED_ON, "rates": RATES},
+        "shape": rows["shape"],
         "executions": COUNTS,
         "rows": {name: rows[name] for name in (*PREDICTORS, *nets(rows["shape"]["shape"])) if name in rows},
         "TAGE + mDFA 2 × 32, other seeds": rows["other seeds"],
         "microseconds": {name.removeprefix("steps "): rows[name] for name in rows if name.startswith("steps ")},
     }
-    path = Path(__file__).resolve().parents[1] / "docs" / "branches.json"
-    path.write_text(json.dumps(study, indent=1) + "\n", encoding="utf-8")
+    RESULT.write_text(json.dumps(study, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "out/branches"))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "out/branches"), sys.argv[2:])

@@ -11,7 +11,7 @@ All tensors of a kind lie in one flat array, layer after layer, so that one comp
 - `b`: biases. `h`: activations, the last part logits z. `s`: f′(a). `d`: δ. Each layer of the last three as [N, units].
 - `feedback`: for `DIRECT` [C, units] of every hidden layer; for `FIXED` like `w` without the first layer.
 
-Axes: N example, I input, O output of a layer, C output of the network.
+Axes: R network, N example of a mini-batch, T example of a stream, I input, O output of a layer, C output of a network.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EXACT, FIXED, DIRECT = range(3)
 """Where error signals come from: the weights themselves, fixed weights of their shape, or straight from the output."""
 
 # NaN must stay NaN, so the assumption that there is none ("nnan") is left out.
-_jit: Any = njit(cache=True, fastmath={"contract", "reassoc", "arcp", "nsz"}, error_model="numpy")
+jit: Any = njit(cache=True, fastmath={"contract", "reassoc", "arcp", "nsz"}, error_model="numpy")
 
 _F = np.float32
 _ZERO, _ONE = _F(0), _F(1)
@@ -48,7 +48,7 @@ _Q0, _Q2 = _F(4.89352518554385e-03), _F(2.26843463243900e-03)
 _Q4, _Q6 = _F(1.18534705686654e-04), _F(1.19825839466702e-06)
 
 
-@_jit
+@jit
 def activate(a: Any, slope: Any, at: Any, count: Any, activation: int) -> None:
     """Replace `count` pre-activations from `at` on by f(a), and write f′(a)."""
     if activation == TANH:
@@ -74,7 +74,7 @@ def activate(a: Any, slope: Any, at: Any, count: Any, activation: int) -> None:
             a[at + j] = _ZERO if x < _ZERO else x
 
 
-@_jit
+@jit
 def _add_rows(y: Any, at_y: Any, outputs: Any, x: Any, at_x: Any, inputs: Any, w: Any, at_w: Any) -> None:
     """y ← y + Σᵢ xᵢ Wᵢ, the product of a vector and a matrix [I, O]."""
     i = _0
@@ -92,7 +92,7 @@ def _add_rows(y: Any, at_y: Any, outputs: Any, x: Any, at_x: Any, inputs: Any, w
         i += _1
 
 
-@_jit
+@jit
 def _dot(x: Any, at_x: Any, y: Any, at_y: Any, count: Any) -> Any:
     total = _ZERO
     for j in range(count):
@@ -100,7 +100,7 @@ def _dot(x: Any, at_x: Any, y: Any, at_y: Any, count: Any) -> Any:
     return total
 
 
-@_jit
+@jit
 def _descend(w: Any, at_w: Any, count: Any, delta: Any, at_d: Any, factor: Any, floor: Any) -> None:
     """w ← max(w − factor δ, floor)."""
     for j in range(count):
@@ -108,7 +108,7 @@ def _descend(w: Any, at_w: Any, count: Any, delta: Any, at_d: Any, factor: Any, 
         w[at_w + j] = floor if v < floor else v
 
 
-@_jit
+@jit
 def _descend_rows(
     w: Any, at_w: Any, outputs: Any, x: Any, at_x: Any, inputs: Any, delta: Any, at_d: Any, rate: Any, floor: Any
 ) -> None:
@@ -132,12 +132,12 @@ def _descend_rows(
         i += _1
 
 
-@_jit
+@jit
 def _matrix(flat: Any, at: Any, rows: Any, columns: Any) -> Any:
     return flat[at : at + rows * columns].reshape(rows, columns)
 
 
-@_jit
+@jit
 def _affine(
     x: Any, at_x: Any, n: Any, inputs: Any, w: Any, at_w: Any, outputs: Any, b: Any, at_b: Any, y: Any, at_y: Any
 ) -> None:
@@ -149,19 +149,19 @@ def _affine(
             y[row + j] += b[at_b + j]
 
 
-@_jit
+@jit
 def _back(d: Any, at_d: Any, n: Any, outputs: Any, m: Any, at_m: Any, units: Any, e: Any, at_e: Any) -> None:
     """ε ← δ Mᵀ for a mini-batch."""
     np.dot(_matrix(d, at_d, n, outputs), _matrix(m, at_m, units, outputs).T, _matrix(e, at_e, n, units))
 
 
-@_jit
+@jit
 def _outer(x: Any, at_x: Any, n: Any, inputs: Any, d: Any, at_d: Any, outputs: Any, g: Any) -> None:
     """g ← xᵀ δ for a mini-batch."""
     np.dot(_matrix(x, at_x, n, inputs).T, _matrix(d, at_d, n, outputs), _matrix(g, _0, inputs, outputs))
 
 
-@_jit
+@jit
 def forward(x: Any, dense: Any, hot: Any, n: Any, sizes: Any, w: Any, b: Any, activation: int, h: Any, s: Any) -> None:
     """The forward pass.
 
@@ -192,7 +192,7 @@ def forward(x: Any, dense: Any, hot: Any, n: Any, sizes: Any, w: Any, b: Any, ac
         at_w, at_b, at_h = at_w + inputs * outputs, at_b + outputs, at_h + n * outputs
 
 
-@_jit
+@jit
 def output_error(z: Any, at: Any, labels: Any, at_y: Any, n: Any, outputs: Any, scale: Any, e: Any) -> None:
     """e of `nets.losses.output_error`, times `scale`."""
     for k in range(n):
@@ -213,7 +213,7 @@ def output_error(z: Any, at: Any, labels: Any, at_y: Any, n: Any, outputs: Any, 
             e[row + _U(label)] -= scale
 
 
-@_jit
+@jit
 def deltas(n: Any, sizes: Any, w: Any, feedback: Any, transport: int, s: Any, d: Any) -> None:
     """δ of every hidden layer; the last part of `d` must be e."""
     last = len(sizes) - 2
@@ -256,7 +256,7 @@ def deltas(n: Any, sizes: Any, w: Any, feedback: Any, transport: int, s: Any, d:
         above = at
 
 
-@_jit
+@jit
 def update(
     x: Any, dense: Any, hot: Any, n: Any, sizes: Any, w: Any, b: Any, h: Any, d: Any, g: Any, rate: Any, decay: Any,
     floors: Any,
@@ -290,7 +290,7 @@ def update(
         at_w, at_b, at = at_w + inputs * outputs, at_b + outputs, at + n * outputs
 
 
-@_jit
+@jit
 def predicted(z: Any, at: Any, outputs: Any) -> Any:
     """The class of one example: z > 0 for one output, else the largest (the lower one of equals)."""
     if outputs == _1:
@@ -302,7 +302,7 @@ def predicted(z: Any, at: Any, outputs: Any) -> Any:
     return np.int64(best)
 
 
-@_jit
+@jit
 def scored(z: Any, at: Any, labels: Any, n: Any, outputs: Any) -> tuple[float, int]:
     """Summed cross-entropy in nats, and the number of right predictions; NaN predicts nothing."""
     loss, correct = 0.0, 0
@@ -324,7 +324,7 @@ def scored(z: Any, at: Any, labels: Any, n: Any, outputs: Any) -> tuple[float, i
     return loss, correct
 
 
-@_jit
+@jit
 def step(
     x: Any, labels: Any, n: Any, sizes: Any, w: Any, b: Any, feedback: Any, activation: int, transport: int, rate: Any,
     decay: Any, floors: Any, scale: Any, h: Any, s: Any, d: Any, g: Any, hot: Any,
@@ -340,21 +340,67 @@ def step(
     return score
 
 
-@_jit
+@jit
+def _rounded(w: Any, at: Any, count: Any, grid: Any, low: Any, high: Any, drawn: Any) -> None:
+    """Round `count` weights from `at` on to multiples of `grid` in [low, high], up or down at random.
+
+    The mean of the result is the weight. `drawn` counts the roundings (uint32); the hash of a rounding's number is its
+    random number (C. Wellons's `lowbias32`).
+    """
+    first, to_unit = drawn[0], _F(2.0**-24)
+    for j in range(count):
+        u = np.uint32(first + np.uint32(j))
+        u = np.uint32((u ^ (u >> np.uint32(16))) * np.uint32(0x7FEB352D))
+        u = np.uint32((u ^ (u >> np.uint32(15))) * np.uint32(0x846CA68B))
+        u ^= u >> np.uint32(16)
+        v = np.floor(w[at + j] / grid + _F(u >> np.uint32(8)) * to_unit) * grid
+        v = low if v < low else v
+        w[at + j] = high if v > high else v
+    drawn[0] = np.uint32(first + np.uint32(count))
+
+
+@jit
+def round_weights(sizes: Any, dense: Any, hot: Any, w: Any, floors: Any, grid: Any, bound: Any, drawn: Any) -> None:
+    """Round all weights that one example changed to multiples of `grid` in [−bound, bound), from 0 if there is a floor.
+
+    The other arguments are those of `forward` and `_rounded`.
+    """
+    at = _0
+    for layer in range(len(sizes) - 1):
+        inputs, outputs = sizes[layer], sizes[layer + 1]
+        low, high = -bound if floors[layer] == _NO_FLOOR else _ZERO, bound - grid
+        if layer == 0:
+            _rounded(w, at, dense * outputs, grid, low, high, drawn)
+            for k in range(len(hot)):
+                _rounded(w, at + _U(hot[k]) * outputs, outputs, grid, low, high, drawn)
+        else:
+            _rounded(w, at, inputs * outputs, grid, low, high, drawn)
+        at += inputs * outputs
+
+
+@jit
 def stream(
-    xs: Any, hots: Any, labels: Any, sizes: Any, w: Any, b: Any, feedback: Any, activation: int, transport: int,
-    rate: Any, decay: Any, floors: Any, x: Any, hot: Any, h: Any, s: Any, d: Any, predictions: Any,
+    xs: Any, hots: Any, labels: Any, rows: Any, sizes: Any, w: Any, b: Any, feedback: Any, activation: int,
+    transport: int, rate: Any, decay: Any, floors: Any, grid: Any, bound: Any, drawn: Any, x: Any, hot: Any, h: Any,
+    s: Any, d: Any, predictions: Any,
 ) -> None:  # fmt: skip
-    """Predict every example of a stream, then learn from it."""
+    """Predict every example of a stream, then learn from it, with the network whose number is in `rows`.
+
+    `w`, `b` and `feedback` have a leading axis [R]. Weights are rounded (`round_weights`) if `grid` is above 0.
+    """
     outputs = sizes[len(sizes) - 1]
     dense, at = _U(len(x)), _U(len(h)) - outputs
     for t in range(_U(len(labels))):
+        r = rows[t]
+        wr, br, fr = w[r], b[r], feedback[r]
         for i in range(dense):
             x[i] = xs[t, i]
         for k in range(_U(len(hot))):
             hot[k] = hots[t, k]
-        forward(x, dense, hot, _1, sizes, w, b, activation, h, s)
+        forward(x, dense, hot, _1, sizes, wr, br, activation, h, s)
         predictions[t] = predicted(h, at, outputs)
         output_error(h, at, labels, t, _1, outputs, _ONE, d)
-        deltas(_1, sizes, w, feedback, transport, s, d)
-        update(x, dense, hot, _1, sizes, w, b, h, d, d, rate, decay, floors)
+        deltas(_1, sizes, wr, fr, transport, s, d)
+        update(x, dense, hot, _1, sizes, wr, br, h, d, d, rate, decay, floors)
+        if grid > _ZERO:
+            round_weights(sizes, dense, hot, wr, floors, grid, bound, drawn)

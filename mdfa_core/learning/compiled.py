@@ -84,6 +84,21 @@ class _Memory:
     g: Array
 
 
+@dataclass(frozen=True)
+class Rounding:
+    """Weights as multiples of `grid` in [−bound, bound), from 0 in layers with a floor, rounded at random in a stream.
+
+    Attributes:
+        grid: distance of neighbouring weights.
+        bound: half the range.
+        drawn: number of roundings so far, from which the random numbers come; uint32 [1], changes.
+    """
+
+    grid: float
+    bound: float
+    drawn: Array
+
+
 class CompiledSteps:
     """Takes a learner's steps in compiled code, equal to `Learner.step` but for rounding.
 
@@ -166,6 +181,33 @@ class CompiledSteps:
             if sums is not None:
                 sums.loss.numpy()[r] += loss
                 sums.correct.numpy()[r] += correct
+
+    def stream(
+        self, xs: Array, hots: Array, labels: Array, rows: Array | None = None, rounding: Rounding | None = None
+    ) -> Array:
+        """Predict every example of a stream before a step of batch size one on it.
+
+        Args:
+            xs: the first inputs of every example, float32 [T, D].
+            hots: the numbers of inputs that are 1, from D on, int64 [T, H].
+            labels: int64 [T].
+            rows: the replica that predicts and learns each example, int64 [T]; all have the learning rate of the
+                first. Replica 0 by default.
+            rounding: keeps the weights that change on a grid; None for floats.
+
+        Returns:
+            The predicted classes, int64 [T].
+        """
+        one, rounding = self.memory(1), rounding or Rounding(0, 0, np.zeros(1, np.uint32))
+        predictions = np.empty(len(labels), np.int64)
+        rows = np.zeros(len(labels), np.int64) if rows is None else rows
+        self._code.stream(
+            xs, hots, labels, rows, self.sizes, self.w, self.b, self.feedback, self.activation, self.transport,
+            *self.rate_and_decay(0), self.floors, np.float32(rounding.grid), np.float32(rounding.bound), rounding.drawn,
+            np.empty(xs.shape[1], np.float32), np.empty(hots.shape[1], np.int64), one.h, one.s, one.d, predictions,
+        )  # fmt: skip
+        self.learner.optimizer_state.step += len(labels)
+        return predictions
 
 
 NO_INDICES = np.empty(0, np.int64)

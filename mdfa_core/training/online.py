@@ -105,16 +105,7 @@ class OnlineLearner:
         if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
             raise InvalidValue(f"a label is outside 0 to {classes - 1}: give the number of a class")
         xs, hots = self._checked(xs, np.zeros((len(labels), 0)) if hot is None else hot, len(labels))
-        steps, one = self._steps, self._one
-        predictions = np.empty(len(labels), np.int64)
-        rate, decay = steps.rate_and_decay(0)
-        steps._code.stream(
-            xs, hots, labels, steps.sizes, steps.w[0], steps.b[0], steps.feedback[0], steps.activation, steps.transport,
-            rate, decay, steps.floors, np.empty(xs.shape[1], np.float32), np.empty(hots.shape[1], np.int64), one.h,
-            one.s, one.d, predictions,
-        )  # fmt: skip
-        self.learner.optimizer_state.step += len(labels)
-        return predictions
+        return self._steps.stream(xs, hots, labels)
 
     def _checked(self, xs: Any, hot: Any, count: int) -> tuple[Array, Array]:
         """Numbers as float32 [T, D] and indices as int64 [T, H]."""

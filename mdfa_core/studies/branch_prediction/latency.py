@@ -2,112 +2,88 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from mdfa_core.base.errors import InvalidValue
-from mdfa_core.studies.branch_prediction.deep import _TRANSPORTS, DeepPredictor, _forward, _update
-from mdfa_core.studies.branch_prediction.jit import compiled
+from mdfa_core.studies.branch_prediction.deep import DeepPredictor
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepTime:
-    """Time of one step on one core, in seconds.
+    """Time of one step, in seconds.
 
     Attributes:
-        forward: from the inputs to z.
+        forward: from the inputs to z, on one core.
         update: from the outcome to the last changed weight.
+        step: both, one after the other.
     """
 
     forward: float
     update: float
+    step: float
 
 
-def step_time(predictor: DeepPredictor, *, steps: int = 100, repeats: int = 100) -> StepTime:
+def step_time(predictor: DeepPredictor, *, steps: int = 100, repeats: int = 100, threads: int = 1) -> StepTime:
     """Time forward passes and updates of a predictor's first network, in loops of their own.
 
-    Each forward pass begins after the one before: its sign is an input of the next. The weights change by so little
-    that their values do not matter. The result is the minimum over the repeats, since other programs only slow a loop
-    down.
+    Each forward pass begins after the one before: its sign is an input of the next. Errors alternate between ±½ and
+    the learning rate is 10⁻⁶, so the weights hardly change. The result is the minimum over the repeats, since other
+    programs only slow a loop down.
+
+    With two threads, each has half of the layers, predicts with them and changes their weights. The second one waits
+    for the first one in a loop, so no time is spent waking it. With DFA and mDFA, both update at the same time. With BP
+    and FA, the first one waits for the error of its last layer, and the second one meanwhile changes its weights.
 
     Args:
         predictor: the predictor; its weights change.
         steps: passes of a loop.
         repeats: loops.
+        threads: 1 or 2.
 
     Raises:
-        InvalidValue: `steps` or `repeats` is below 1.
+        InvalidValue: `steps` or `repeats` is below 1, or `threads` is not 1, or 2 with a hidden layer.
     """
     if min(steps, repeats) < 1:
         raise InvalidValue(f"{steps} steps and {repeats} repeats were given: give at least 1 of each")
-    p = predictor
-    h = np.zeros((p.layers, p.width), np.float32)
-    delta = np.zeros_like(h)
-    one = (p.x, p.coded[0, 0], p.dense[0], p.hidden[0], p.out[0], p.biases[0])
-    fixed = (p.direct, p.chain, p.chain_out)
-    how = (np.float32(1e-6), _TRANSPORTS[p.method], p.method == "mdfa", p.step, p.random)
-    best = [np.inf, np.inf]
-    for repeat in range(repeats + 1):
-        for which, loop in enumerate(
-            (
-                lambda: _forwards(steps, *one, p.out_bias[0], h),
-                lambda: _updates(steps, *one, *fixed, *how, h, delta),
-            )
-        ):
-            start = time.perf_counter()
-            loop()
-            if repeat:  # the first round compiles
-                best[which] = min(best[which], time.perf_counter() - start)
-    return StepTime(forward=best[0] / steps, update=best[1] / steps)
+    if threads not in (1, 2):
+        raise InvalidValue(f"{threads} threads were given: give 1 or 2")
+    if threads == 2 and not predictor.layers:
+        raise InvalidValue("two threads need two layers: give at least one hidden layer")
+    from mdfa_core.studies.branch_prediction import loops
+
+    net = loops.net_of(predictor)
+
+    def timed(loop: Callable[..., object], *args: object) -> float:
+        return _least(lambda: loop(steps, net, *args), repeats) / steps
+
+    forward = timed(loops.forwards)
+    if threads == 1:
+        return StepTime(forward=forward, update=timed(loops.updates, False), step=timed(loops.updates, True))
+    lower, upper = loops.halves(net)
+
+    def shared(predict: bool) -> float:
+        flags = np.zeros(loops.FLAGS, np.int64)
+        helper = threading.Thread(target=loops.serve, args=(net, upper, predict, flags), daemon=True)
+        helper.start()
+        try:
+            return timed(loops.shared_updates, lower, predict, flags)
+        finally:
+            loops.stop(flags)
+            helper.join()
+
+    return StepTime(forward=forward, update=shared(False), step=shared(True))
 
 
-@compiled
-def _forwards(steps, x, column, dense, hidden, out, biases, out_bias, h):  # type: ignore[no-untyped-def]
-    for _ in range(steps):
-        z = _forward(x, column, dense, hidden, out, biases, out_bias, h)
-        x[0] = np.float32(1) if z > 0 else np.float32(-1)
-
-
-@compiled
-def _updates(  # type: ignore[no-untyped-def]
-    steps,
-    x,
-    column,
-    dense,
-    hidden,
-    out,
-    biases,
-    direct,
-    chain,
-    chain_out,
-    rate,
-    transport,
-    mono,
-    step,
-    random,
-    h,
-    delta,
-):
-    for n in range(steps):
-        e = np.float32(0.5) if n % 2 else np.float32(-0.5)
-        _update(
-            e,
-            x,
-            column,
-            dense,
-            hidden,
-            out,
-            biases,
-            direct,
-            chain,
-            chain_out,
-            rate,
-            transport,
-            mono,
-            step,
-            random,
-            h,
-            delta,
-        )
+def _least(loop: Callable[[], object], repeats: int) -> float:
+    loop()  # compile
+    best = np.inf
+    for _ in range(repeats):
+        start = time.perf_counter()
+        loop()
+        best = min(best, time.perf_counter() - start)
+    return float(best)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,7 @@ from mdfa_core.studies.branch_prediction import (
     example,
     step_time,
 )
+from mdfa_core.training.online import OnlineLearner
 from tests.studies.branch_prediction.test_predictors import correlated, late_errors
 
 TRACE = example("python")[:400]
@@ -43,19 +46,19 @@ def test_a_step_is_the_learners_step_of_batch_size_one(method: str, layers: int)
         assert made[n] == (z > 0) or abs(z) < 1e-4
         learner.learn(learner.observe_forward(forward, torch.tensor([[int(taken)]])))
         past = [1.0 if taken else -1.0, *past[:-1]]
-    weights = [w[0].numpy() for w in learner.parameters.weights]
 
-    np.testing.assert_allclose(predictor.coded[0].T, weights[0][:, history:], atol=2e-4)
-    np.testing.assert_allclose(predictor.dense[0], weights[0][:, :history], atol=2e-4)
-    for layer in range(layers - 1):
-        np.testing.assert_allclose(predictor.hidden[0, layer], weights[layer + 1], atol=2e-4)
-    if layers:
-        np.testing.assert_allclose(predictor.out[0], weights[-1][0], atol=2e-4)
-        for layer in range(layers):
-            np.testing.assert_allclose(
-                predictor.biases[0, layer], learner.parameters.biases[layer][0].numpy(), atol=2e-4
-            )
-    assert predictor.out_bias[0] == pytest.approx(learner.parameters.biases[-1].item(), abs=2e-4)
+    for ours, theirs in zip(predictor.learner.parameters.tensors(), learner.parameters.tensors(), strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=2e-4)
+
+
+def test_an_online_learner_makes_the_same_predictions() -> None:
+    predictor, other = (DeepPredictor("mdfa", 2, 8, history=6, pc_inputs=16) for _ in range(2))
+    online = OnlineLearner(other.learner)
+    taken = np.concatenate([np.full(6, -1), np.where(TRACE.taken, 1, -1)])
+    xs = np.stack([taken[n : n + 6][::-1] for n in range(len(TRACE))])
+    made = online.run(xs, TRACE.taken, 6 + (TRACE.pcs % np.uint64(16))[:, None].astype(int))
+
+    assert (predictor.predictions(TRACE) == made).all()
 
 
 @pytest.mark.parametrize("method", METHODS_COMPILED)
@@ -66,23 +69,46 @@ def test_xor_of_two_branches_needs_a_hidden_layer(method: str) -> None:
     assert late_errors(DeepPredictor(method, 2, 16, history=2, pc_inputs=4, learning_rate=0.1), trace, of=3) < 0.02
 
 
-def test_a_trace_in_two_parts_gives_the_same_predictions() -> None:
+def test_a_trace_in_parts_gives_the_same_predictions() -> None:
     for bits in (32, 8):
-        parts, whole = (DeepPredictor(rows=3, weight_bits=bits, width=8) for _ in range(2))
-        made = np.concatenate([parts.predictions(TRACE[:111]), parts.predictions(TRACE[111:])])
+        parts, whole = (DeepPredictor(rows=3, weight_bits=bits, width=8, paths=(2, 9), path_inputs=32) for _ in "pw")
+        made = np.concatenate([parts.predictions(TRACE[a:b]) for a, b in ((0, 3), (3, 3), (3, 111), (111, 400))])
         assert (made == whole.predictions(TRACE)).all()
+
+
+def test_a_path_separates_what_address_and_outcomes_do_not() -> None:
+    """Branch 3 goes the way of the branch that came two branches before it, whatever their outcomes."""
+    rng = np.random.default_rng(0)
+    branches = []
+    for first in rng.integers(0, 2, 1500):
+        branches += [(10 + int(first), bool(rng.integers(2))), (2, True), (3, bool(first))]
+    trace = BranchTrace([pc for pc, _ in branches], [taken for _, taken in branches])
+    shape = {"history": 1, "pc_inputs": 4, "learning_rate": 0.1}
+
+    assert late_errors(DeepPredictor("mdfa", 1, 8, **shape), trace, of=3) > 0.3
+    assert late_errors(DeepPredictor("mdfa", 1, 8, paths=(2,), path_inputs=64, **shape), trace, of=3) < 0.02
+
+
+def test_hashes_are_those_of_a_plain_sum() -> None:
+    predictor = DeepPredictor(paths=(1, 3))
+    odd = 0x9E3779B97F4A7C15
+    executed = [0] * 3 + [2 * pc + taken for pc, taken in TRACE]
+    for length, hashes in zip((1, 3), predictor._hashes(TRACE), strict=True):
+        for n, (pc, _) in enumerate(TRACE):
+            total = sum(odd**age * executed[3 + n - age] for age in range(1, length + 1)) % 2**64
+            assert hashes[n] == ((total ^ pc) * odd) % 2**64 >> 32
 
 
 def test_a_table_of_networks_is_one_network_for_each_remainder() -> None:
     table = DeepPredictor("mdfa", 1, 4, history=3, pc_inputs=4, rows=2)
     table.predictions(TRACE)
-    start = DeepPredictor("mdfa", 1, 4, history=3, pc_inputs=4).dense[0]
+    start = DeepPredictor("mdfa", 1, 4, history=3, pc_inputs=4).steps.w[0]
     only_even = DeepPredictor("mdfa", 1, 4, history=3, pc_inputs=4, rows=2)
     even = BranchTrace(TRACE.pcs & ~np.uint64(1), TRACE.taken)
     only_even.predictions(even)
 
-    assert not np.array_equal(table.dense[0], table.dense[1])
-    assert np.array_equal(only_even.dense[1], start)  # no branch of its own, nothing learned
+    assert not np.array_equal(table.steps.w[0], table.steps.w[1])
+    assert np.array_equal(only_even.steps.w[1], start)  # no branch of its own, nothing learned
 
 
 def test_weights_of_few_bits_stay_on_their_grid_and_learn() -> None:
@@ -90,21 +116,32 @@ def test_weights_of_few_bits_stay_on_their_grid_and_learn() -> None:
     for bits in (8, 5):
         predictor = DeepPredictor("mdfa", 1, 8, history=2, pc_inputs=4, learning_rate=0.1, weight_bits=bits)
         assert late_errors(predictor, trace, of=3) < 0.1
-        for weights in (predictor.coded, predictor.dense, predictor.out):
-            levels = weights / predictor.step
-            assert np.array_equal(levels, np.round(levels))
-            assert levels.min() >= -(2 ** (bits - 1))
-            assert levels.max() < 2 ** (bits - 1)
-        assert predictor.out.min() >= 0
+        levels = predictor.steps.w * 2 ** (bits - 3)
+        assert np.array_equal(levels, np.round(levels))
+        assert levels.min() >= -(2 ** (bits - 1))
+        assert levels.max() < 2 ** (bits - 1)
+        assert predictor.learner.parameters.weights[-1].min() >= 0
+
+
+def test_rounding_keeps_the_mean() -> None:
+    code, drawn = pytest.importorskip("mdfa_core.compute.compiled"), np.zeros(1, np.uint32)
+    for weight in (0.3, -1.99, 2.5):
+        w = np.full(20_000, weight, np.float32)
+        sizes, hot, floors = np.array([20_000, 1], np.uint64), np.zeros(0, np.int64), np.full(1, -np.inf, np.float32)
+        code.round_weights(sizes, sizes[0], hot, w, floors, np.float32(1), np.float32(4), drawn)
+        assert set(np.unique(w)) <= {np.floor(weight), np.ceil(weight)}
+        assert w.mean() == pytest.approx(weight, abs=0.02)
+        assert abs(np.corrcoef(w[1:], w[:-1])[0, 1]) < 0.03
+    assert drawn[0] == 60_000
 
 
 def test_mono_networks_keep_their_sign() -> None:
     predictor = DeepPredictor("mdfa", 3, 8, learning_rate=0.3)
     predictor.predictions(TRACE)
 
-    assert predictor.hidden.min() >= np.float32(1e-6)
-    assert predictor.out.min() >= np.float32(1e-6)
-    assert predictor.dense.min() < 0
+    first, *later = predictor.learner.parameters.weights
+    assert min(float(w.min()) for w in later) >= np.float32(1e-6)
+    assert first.min() < 0
 
 
 def test_an_arbiter_sees_what_tage_predicts() -> None:
@@ -124,6 +161,8 @@ def test_sizes() -> None:
     assert deep.bits == 32 * (9 * 3 + 3 + 3 * 3 + 3 + 3 + 1 + 3 + 3) + 4
     table = DeepPredictor("bp", 1, 3, history=4, pc_inputs=5, rows=7, weight_bits=8)
     assert table.bits == 7 * (8 * (9 * 3 + 3) + 32 * (3 + 1)) + 4
+    hashed = DeepPredictor("bp", 0, history=4, pc_inputs=5, paths=(3, 9), path_inputs=7)
+    assert hashed.bits == 32 * (4 + 5 + 2 * 7 + 1) + 9
 
 
 @pytest.mark.slow  # two loops to compile
@@ -132,6 +171,46 @@ def test_a_step_takes_time() -> None:
 
     assert 0 < small.forward < large.forward
     assert 0 < small.update < large.update
+    assert small.step > small.update
+    two = step_time(DeepPredictor("bp", 2, 32), steps=20, repeats=2, threads=2)
+    assert min(two.forward, two.update, two.step) > 0
+
+
+@pytest.mark.slow  # loops to compile
+@pytest.mark.parametrize("layers", [1, 2, 5])
+@pytest.mark.parametrize("method", METHODS_COMPILED)
+def test_two_threads_make_the_updates_of_one(method: str, layers: int) -> None:
+    loops = pytest.importorskip("mdfa_core.studies.branch_prediction.loops")
+    for predict in (False, True):
+        weights = []
+        for threads in (1, 2):
+            predictor = DeepPredictor(method, layers, 6, history=5, pc_inputs=7)
+            net = (*loops.net_of(predictor)[:9], np.float32(0.1), *loops.net_of(predictor)[10:])
+            start = predictor.steps.w.copy()
+            loops.forwards(1, net)
+            net[0][0] = -1
+            if threads == 1:
+                loops.updates(9, net, predict)
+            else:
+                lower, upper = loops.halves(net)
+                flags = np.zeros(loops.FLAGS, np.int64)
+                helper = threading.Thread(target=loops.serve, args=(net, upper, predict, flags), daemon=True)
+                helper.start()
+                loops.shared_updates(9, net, lower, predict, flags)
+                loops.stop(flags)
+                helper.join()
+            weights.append(np.append(predictor.steps.w, predictor.steps.b))
+        assert np.array_equal(*weights)
+        assert np.abs(predictor.steps.w - start).max() > 0.001
+
+
+def test_two_threads_need_a_layer_each() -> None:
+    with pytest.raises(InvalidValue, match="give at least one hidden layer"):
+        step_time(DeepPredictor("bp", 0), steps=1, repeats=1, threads=2)
+    with pytest.raises(InvalidValue, match="3 threads were given: give 1 or 2"):
+        step_time(DeepPredictor("bp", 1), threads=3)
+    with pytest.raises(InvalidValue, match="0 steps and 100 repeats were given: give at least 1 of each"):
+        step_time(DeepPredictor("bp", 1), steps=0)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +221,8 @@ def test_a_step_takes_time() -> None:
         ({"width": 0}, "width is 0: give at least 1"),
         ({"history": 0}, "history is 0"),
         ({"rows": 0}, "rows is 0"),
+        ({"paths": (3, 0)}, "a path is 0: give at least 1"),
+        ({"path_inputs": 0}, "path_inputs is 0: give at least 1"),
         ({"learning_rate": float("nan")}, "the learning rate is nan: give a number of at least 0"),
         ({"weight_bits": 3}, "weight_bits is 3: give 4 to 16, or 32 for floats"),
     ],
