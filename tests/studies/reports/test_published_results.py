@@ -133,7 +133,7 @@ def test_the_page_is_short(publishing: ModuleType) -> None:
     page = publishing.PAGE.read_text(encoding="utf-8")
     read = re.sub(r"<!--.*?-->|\]\([^)]*\)", " ", page, flags=re.DOTALL)
     assert len([word for word in read.split() if re.search(r"\w", word)]) <= WORDS
-    assert {f"results/figures/{name}.svg" for name in FIGURES} == set(re.findall(r"!\[[^]]*\]\(([^)]*)\)", page))
+    assert {f"figures/{name}.svg" for name in FIGURES} == set(re.findall(r"!\[[^]]*\]\(([^)]*)\)", page))
     assert all(f"`mdfa runs plot {name}`" in page for name in FIGURES)
 
 
