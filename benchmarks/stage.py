@@ -20,7 +20,7 @@ import torch
 from playwright.sync_api import sync_playwright
 
 from mdfa_core import METHODS, Experiment, Run
-from mdfa_core.stage import Camera, asset, row_of, scene_of
+from mdfa_core.stage import Camera, asset, row_of, scene_of, unit_signals
 
 RULES = ("mdfa", "dfa", "fa", "bp")
 FRAMES_PER_SECOND = 8
@@ -72,6 +72,10 @@ def main(seconds: float) -> None:
     print(f"load average {os.getloadavg()[0]:.1f}")
     print(f"training: {step:.2f} ms a mini-batch of all four; a frame {whole:.2f} ms with weights, {part:.2f} without")
     print(f"          {frame:.2f} ms on average, {100 * FRAMES_PER_SECOND * frame / 1000:.1f} % of a core")
+
+    signals = milliseconds(lambda: unit_signals(runs["dfa"], 0, 5).to_dict("dfa"), 10)
+    sent = len(json.dumps(unit_signals(runs["dfa"], 0, 5).to_dict("dfa")))
+    print(f"          {signals:.2f} ms more while a unit is looked at, and {sent} bytes")
 
     recorded = []
     for _ in range(4 * FRAMES_PER_SECOND):

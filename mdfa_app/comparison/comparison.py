@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from mdfa_app.comparison.history import History, Series
 from mdfa_app.settings.rules import Rule
 from mdfa_app.trainer.messages import Facts, Position
 from mdfa_core import Experiment
 from mdfa_core.nets.networks import parse_architecture
-from mdfa_core.stage import Film
+from mdfa_core.stage import Film, Look
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Comparison:
         position: how far training has come.
         lanes: the compared rules by name.
         films: the frames of each net on the stage, by rule.
+        look: the unit that the visitor looks at.
+        signals: of this unit, as `mdfa_core.stage.UnitSignals.to_dict` gives them; empty until they have come.
         before: the histories of the previous run, drawn in grey.
     """
 
@@ -54,6 +57,8 @@ class Comparison:
     position: Position = field(default_factory=lambda: Position(0, 0))
     lanes: dict[str, Lane] = field(default_factory=dict)
     films: dict[str, Film] = field(default_factory=dict)
+    look: Look | None = None
+    signals: dict[str, Any] = field(default_factory=dict)
     before: dict[str, History] = field(default_factory=dict)
 
     @property
@@ -96,6 +101,7 @@ class Comparison:
             self.before = {name: lane.history for name, lane in self.lanes.items()}
         self.experiment, self.facts = experiment, None
         self.position, self.films = Position(0, 0), {}
+        self.look_at(None)
         self.lanes = {name: self._new_lane(name) for name in self.compared}
 
     def compare(self, names: Iterable[str]) -> None:
@@ -111,6 +117,15 @@ class Comparison:
         self.facts = facts
         for lane in self.lanes.values():
             lane.history.steps_per_epoch = facts.steps_per_epoch
+
+    def look_at(self, look: Look | None) -> None:
+        """Forget the signals of the unit before."""
+        self.look, self.signals = look, {}
+
+    def answer(self, signals: dict[str, Any]) -> None:
+        """Take the signals of a unit, if it is still looked at."""
+        if self.look == Look(signals["row"], signals["layer"], signals["unit"]):
+            self.signals = signals
 
     def switch(self, name: str, rule: Rule) -> None:
         """Record that the net of rule `name` learns by `rule` from now on."""

@@ -33,6 +33,7 @@ from mdfa_app.tabs.panel import TabPanel
 from mdfa_app.trainer.messages import Answer, Phase, Update
 from mdfa_app.trainer.trainer import Trainer
 from mdfa_core import Experiment, MdfaError, Run
+from mdfa_core.stage import Look
 from mdfa_core.studies.paper.published import CELLS
 from mdfa_core.training.inspection import Snapshot
 
@@ -73,7 +74,7 @@ class Page:
         self.controls = SettingsForm(opened.settings, on_change=self.change_settings)
         self.widgets = Widgets(self.view, speed=opened.speed, level=opened.level, actions=self)
         rules = self.comparison.rules
-        self.stage = Stage(rules, on_pick=self.pick, on_switch=self.switch)
+        self.stage = Stage(rules, on_pick=self.pick, on_switch=self.switch, on_look=self.look)
         self.curves = Curves(len(rules))
         self.tabs = TabPanel(self, opened.tab or next(iter(TABS)), self.open_tab)
         if screen is None:  # nothing comes into sight there
@@ -432,6 +433,14 @@ class Page:
         """Show another level of sign agreement."""
         self.comparison.level = name
         self.refresh()
+
+    def look(self, at: Look | None) -> None:
+        """Show the error signals of a unit on the stage until another one, or None, is looked at."""
+        shown = self.comparison.signals
+        self.comparison.look_at(at)
+        self.trainer.look(at)
+        if shown:
+            self.refresh()
 
     def set_dark(self, dark: bool) -> None:
         """Take the colours of a theme."""

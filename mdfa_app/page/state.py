@@ -12,7 +12,7 @@ from mdfa_app.page.words import PHASE_WORDS, outcomes
 from mdfa_app.settings.link import Link
 from mdfa_app.settings.rules import rules
 from mdfa_app.settings.words import sentence
-from mdfa_app.trainer.messages import Facts, Phase, Position, Refused, StageFrame, Status, Switched
+from mdfa_app.trainer.messages import Facts, Phase, Position, Refused, StageFrame, StageSignals, Status, Switched
 from mdfa_core.stage import Film
 from mdfa_core.training.events import Event
 
@@ -171,6 +171,10 @@ class PageState:
     def _(self, frame: StageFrame, lane: str) -> None:
         if lane in self.comparison.lanes:
             self.comparison.films.setdefault(lane, Film()).add(frame.data)
+
+    @apply.register
+    def _(self, signals: StageSignals, lane: str) -> None:
+        self.comparison.answer(signals.data)
 
     @apply.register
     def _(self, event: Event, lane: str) -> None:

@@ -12,7 +12,7 @@ import param
 from mdfa_app.charts.style import PANES
 from mdfa_app.comparison.comparison import Comparison
 from mdfa_core.rules.methods import Method
-from mdfa_core.stage import Scene, asset, row_of
+from mdfa_core.stage import Look, Scene, asset, row_of
 
 
 class NetsPicture(pn.custom.JSComponent):
@@ -21,20 +21,27 @@ class NetsPicture(pn.custom.JSComponent):
     Args:
         on_layer: called with the name of a rule and the number of a layer that a visitor chose; they come from a
             browser, so check them.
+        on_look: called with the unit that a visitor looks at, or None; it comes from a browser, too.
     """
 
     scene = param.Dict(default={}, doc="`Scene.to_dict`; empty before the nets are made.")
     frame = param.Bytes(default=b"", doc="One `Frame.to_bytes` for each row of the scene, in its order.")
     moving = param.Boolean(default=False, doc="Whether the nets train.")
+    signals = param.Dict(default={}, doc="`UnitSignals.to_dict` of the unit that is looked at, or empty.")
+    asks = param.Boolean(default=True, doc="Whether the browser says which unit is looked at.")
     opens = param.Boolean(default=True, doc="Whether a layer can be chosen.")
 
     _esm = asset("stage.js")
 
-    def __init__(self, on_layer: Callable[[str, int], None], **settings: Any) -> None:
+    def __init__(
+        self, on_layer: Callable[[str, int], None], on_look: Callable[[Look | None], None], **settings: Any
+    ) -> None:
         super().__init__(**{"stylesheets": [PANES], "sizing_mode": "stretch_width", "margin": 0, **settings})
-        self._on_layer = on_layer
+        self._on_layer, self._on_look = on_layer, on_look
 
     def _handle_msg(self, data: Any) -> None:
+        if isinstance(data, dict) and "look" in data:
+            self._on_look(Look.of(data))
         chosen = data.get("layer") if isinstance(data, dict) else None
         if isinstance(chosen, dict):
             row, layer = chosen.get("row"), chosen.get("layer")

@@ -18,7 +18,7 @@ from mdfa_app.comparison.comparison import Comparison
 from mdfa_app.settings.rules import Rule
 from mdfa_app.stage import nets, scoreboard
 from mdfa_app.stage.meaning import meaning_of
-from mdfa_core.stage import joined
+from mdfa_core.stage import Look, joined
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,7 @@ class StageView:
         caption: the title of the drawn net as markup.
         scene, frame: what the nets of all compared rules are, and their newest moment, as `mdfa_core.stage` has them.
         moving: whether the nets train.
+        signals: of the unit that the visitor looks at, as `mdfa_core.stage` has them, or empty.
         meaning: the measured agreement beside the theorem, as markup.
         learns_by: name of the rule by which the drawn net learns, or was asked to.
         can_switch: whether that rule can be changed.
@@ -42,6 +43,7 @@ class StageView:
     scene: Mapping[str, Any]
     frame: bytes
     moving: bool
+    signals: Mapping[str, Any]
     meaning: str
     learns_by: str
     can_switch: bool
@@ -60,6 +62,7 @@ def view_of(comparison: Comparison, *, can_switch: bool, pending_rule: str = "",
         scene=nets.scene_of(comparison),
         frame=joined([comparison.films.get(name) for name in comparison.lanes]),
         moving=moving,
+        signals=comparison.signals,
         meaning=_meaning(comparison),
         learns_by=pending_rule or lane.rule.name,
         can_switch=can_switch,
@@ -81,6 +84,7 @@ class Stage:
         rules: all rules by name.
         on_pick: called with the word of a part of the list or the drawing that was picked; it comes from a browser.
         on_switch: called with the name of the new rule of the drawn net.
+        on_look: called with the unit that is looked at, or None; it comes from a browser, too.
 
     Attributes:
         list: the list of rules.
@@ -89,10 +93,15 @@ class Stage:
     """
 
     def __init__(
-        self, rules: Mapping[str, Rule], *, on_pick: Callable[[str], None], on_switch: Callable[[str], None]
+        self,
+        rules: Mapping[str, Rule],
+        *,
+        on_pick: Callable[[str], None],
+        on_switch: Callable[[str], None],
+        on_look: Callable[[Look | None], None],
     ) -> None:
         self.list = LiveHTML(on_pick)
-        self.nets = nets.NetsPicture(lambda row, layer: self._choose(row, layer, on_pick))
+        self.nets = nets.NetsPicture(lambda row, layer: self._choose(row, layer, on_pick), on_look)
         self._caption, self._meaning = (
             Markup("", stylesheets=[PANES], sizing_mode="stretch_width", margin=0) for _ in range(2)
         )
@@ -112,7 +121,7 @@ class Stage:
     def show(self, view: StageView) -> None:
         """Show a view; only what differs is sent to the browser."""
         assign(self.list, html=view.rules, values=view.scores)
-        assign(self.nets, scene=view.scene, frame=view.frame, moving=view.moving)
+        assign(self.nets, scene=view.scene, frame=view.frame, moving=view.moving, signals=view.signals)
         assign(self._caption, object=view.caption)
         assign(self._meaning, object=view.meaning)
         self._learns_by = view.learns_by

@@ -95,6 +95,13 @@ class StageFrame:
 
 
 @dataclass(frozen=True)
+class StageSignals:
+    """The error signals of the unit that the visitor looks at, as `mdfa_core.stage.UnitSignals.to_dict` gives them."""
+
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Answer:
     """The answer to a question. The page calls `deliver(value)`."""
 
@@ -102,7 +109,7 @@ class Answer:
     value: Any
 
 
-Content = Status | Facts | Position | Refused | Switched | StageFrame | Answer | Snapshot | Event
+Content = Status | Facts | Position | Refused | Switched | StageFrame | StageSignals | Answer | Snapshot | Event
 
 
 @dataclass(frozen=True)

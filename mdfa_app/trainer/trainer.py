@@ -23,7 +23,18 @@ from mdfa_app.settings.availability import downloads, missing
 from mdfa_app.settings.limits import LIMITS, Limits
 from mdfa_app.settings.rules import Rule
 from mdfa_app.settings.speeds import SPEEDS, Speed
-from mdfa_app.trainer.messages import Answer, Content, Phase, Position, Refused, StageFrame, Status, Switched, Update
+from mdfa_app.trainer.messages import (
+    Answer,
+    Content,
+    Phase,
+    Position,
+    Refused,
+    StageFrame,
+    StageSignals,
+    Status,
+    Switched,
+    Update,
+)
 from mdfa_app.trainer.nets import Net, Nets, facts_of
 from mdfa_app.trainer.outbox import Outbox
 from mdfa_app.trainer.pace import Pace, Share
@@ -31,6 +42,7 @@ from mdfa_app.trainer.rounds import SPARE, Rounds
 from mdfa_app.trainer.sharing import MEMORY, SLOTS, Memory, Slots, Ticket
 from mdfa_core import DATASETS, Experiment, MdfaError, Run
 from mdfa_core.base.errors import DataError, InvalidValue
+from mdfa_core.stage import Look, unit_signals
 from mdfa_core.training.events import Event
 from mdfa_core.training.inspection import SnapshotRequest, snapshot
 
@@ -98,6 +110,7 @@ class Trainer:
         self._request = 0  # counts requests, so that the thread notices a new one
         self._jobs: deque[tuple[str, Callable[[], None]]] = deque()  # each with the lane it is about, if any
         self._watched: tuple[str, SnapshotRequest] | None = None
+        self._look: Look | None = None  # the unit that the visitor looks at
         # The rest belongs to the thread.
         self.nets = Nets(memory, limits)
         self._made_number = 0
@@ -126,7 +139,7 @@ class Trainer:
             self._number += 1
             self._outbox.clear()
             self._jobs.clear()
-            self._watched = None
+            self._watched = self._look = None
             self._settings, self._rules = settings, tuple(rules)
             self._set_target(None if start else 0, active=start)
             return self._number
@@ -206,6 +219,14 @@ class Trainer:
             self._watched = None if wanted is None else (lane, wanted)
         if wanted is not None:
             self._queue(self._send_snapshot)
+
+    def look(self, at: Look | None) -> None:
+        """From now on send the error signals of a unit with the frames, the first at once; None for no unit."""
+        with self._changed:
+            self._look = at
+            waits = any(job == self._answer_look for _, job in self._jobs)
+        if at is not None and not waits:
+            self._queue(self._answer_look)
 
     def ask(
         self,
@@ -475,7 +496,25 @@ class Trainer:
             self._send(self._made_number, StageFrame(frame), lane=name, notify=False)
             if time.thread_time() - begun > seconds:
                 break
+        self._send_signals(notify=False)
         return time.thread_time() - begun
+
+    def _answer_look(self) -> None:
+        self._send_signals(notify=True)
+
+    def _send_signals(self, *, notify: bool) -> None:
+        """Send the error signals of the unit that is looked at, if there is one."""
+        look = self._look
+        net = None if look is None else self.nets.get(look.row)
+        if look is None or net is None:
+            return
+        try:
+            found = unit_signals(net.run, look.layer, look.unit)
+        except InvalidValue:  # a unit of the nets before these, or whatever a browser may name
+            with self._changed:
+                self._look = None if self._look is look else self._look
+        else:
+            self._send(self._made_number, StageSignals(found.to_dict(look.row)), lane=look.row, notify=notify)
 
     def _send_event(self, net: Net, event: Event) -> None:
         net.note(event)

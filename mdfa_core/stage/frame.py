@@ -17,6 +17,7 @@ import torch
 from mdfa_core.compute import kernels
 from mdfa_core.learning import probes
 from mdfa_core.learning.probes import SignCounts
+from mdfa_core.stage.pixels import shares, signed
 from mdfa_core.stage.scene import FILTER_SIZE, RESOLUTION, Scene
 from mdfa_core.training import Run
 from mdfa_core.training.events import Evaluated, Event, Progress
@@ -24,7 +25,6 @@ from mdfa_core.training.inspection import (
     ErrorSignals,
     Integers,
     Pixels,
-    Reals,
     boundary,
     class_probabilities,
     filters,
@@ -209,15 +209,7 @@ def _ratio(agree: int, defined: int) -> float:
 
 def _weights(signals: ErrorSignals, scene: Scene) -> tuple[Pixels, ...]:
     pairs = zip(signals.parameters.weights, scene.links, strict=True)
-    return tuple(_signed(weight[0][link.index].float().cpu().numpy()[None])[0] for weight, link in pairs)
-
-
-def _signed(values: Reals) -> Pixels:
-    """Values [n, …] as uint8: 128 is 0 (or NaN), 1 and 255 are ∓ the largest finite value of each of the n parts."""
-    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    largest = np.abs(values).max(axis=tuple(range(1, values.ndim)), keepdims=True, initial=0.0)
-    signed: Pixels = np.rint(128 + 127 * (values / np.where(largest > 0, largest, 1))).astype(np.uint8)
-    return signed
+    return tuple(signed(weight[0][link.index].float().cpu().numpy()[None])[0] for weight, link in pairs)
 
 
 def _certainty(run: Run, signals: ErrorSignals, scene: Scene, replica: int) -> Pixels:
@@ -227,18 +219,12 @@ def _certainty(run: Run, signals: ErrorSignals, scene: Scene, replica: int) -> P
     images = split.gather(torch.tensor(scene.indices, device=run.device)).unsqueeze(0)
     logits = run.network.forward(signals.parameters, run.network.inputs_from(images)).logits_RNC
     probabilities = class_probabilities(logits)[0].float().cpu().numpy()
-    return _shares(probabilities[np.arange(len(scene.labels)), list(scene.labels)])
-
-
-def _shares(values: Reals) -> Pixels:
-    """Shares as uint8: 255 is 1; NaN is 0."""
-    shares: Pixels = np.rint(255 * np.nan_to_num(values, nan=0.0)).astype(np.uint8)
-    return shares
+    return shares(probabilities[np.arange(len(scene.labels)), list(scene.labels)])
 
 
 def _result(run: Run, scene: Scene, replica: int) -> Pixels:
     if scene.points is not None:
-        return _shares(boundary(run, RESOLUTION)[replica])
+        return shares(boundary(run, RESOLUTION)[replica])
     found = filters(run, replica, most=max(1, len(scene.filter_units)), size=FILTER_SIZE)
     assert found is not None
-    return _signed(found.weights)
+    return signed(found.weights)

@@ -6,7 +6,6 @@ of its own: its name, its colours, and the path of its error.
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from mdfa_core.base.errors import InvalidValue
 from mdfa_core.nets.networks import Network
 from mdfa_core.rules.drawing import ErrorPath, error_path
 from mdfa_core.rules.methods import Method
+from mdfa_core.stage.pixels import base64_of
 from mdfa_core.training import Run
 from mdfa_core.training.inspection import Integers, Pixels, Points, evenly_spaced, is_plane, points, thumbnails
 
@@ -157,7 +157,7 @@ class Scene:
             "outputs": self.outputs,
             "drawn_outputs": self.drawn_outputs.tolist(),
             "class_names": list(self.class_names),
-            "pictures": {"shape": list(self.pictures.shape), "pixels": _base64(self.pictures)},
+            "pictures": {"shape": list(self.pictures.shape), "pixels": base64_of(self.pictures)},
             "labels": list(self.labels),
             "points": None if self.points is None else _points(self.points),
             "filters": {"units": self.filter_units.tolist(), "shape": list(self.filter_shape)},
@@ -268,10 +268,6 @@ def _points(found: Points) -> dict[str, Any]:
     places = np.flatnonzero(found.training)
     places = places[evenly_spaced(len(places), _POINTS)]
     return {
-        "xy": _base64(np.rint(255 * found.xy[places]).astype(np.uint8)),
+        "xy": base64_of(np.rint(255 * found.xy[places]).astype(np.uint8)),
         "labels": found.labels[places].tolist(),
     }
-
-
-def _base64(array: Pixels) -> str:
-    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()

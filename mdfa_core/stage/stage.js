@@ -6,6 +6,8 @@
 //   frame   bytes: one frame (mdfa_core.stage.Frame.to_bytes) for each row of the scene, in its order
 //   moving  whether the networks train, so that the error moves along its path
 //   opens   whether layers can be chosen; the model then hears {layer: {row, layer}}
+//   asks    whether the host answers for single units; the model then hears {look: {row, layer, unit}} or {look: null}
+//   signals its answer (mdfa_core.stage.UnitSignals.to_dict) for as long as the unit is looked at
 
 export const PALETTES = {
   light: {
@@ -29,8 +31,10 @@ const SMALLEST_PITCH = 2.5;
 const FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif';
 const WHOLE_MS = 1000; // between two paintings of the weights and filters while the networks train
 const NUMBERS_MS = 240; // between two changes of the numbers, which nobody reads faster
+const SCATTER_PX = 124; // of the true and delivered signals of a unit
 const PERIOD = 9, SHIFT = 3; // px: of the dashes of the way of the error, and how far they move at every second frame
 const THEME_MS = 2000; // between two looks at the theme, which a host may change in a way of its own
+const RESTS_MS = 80; // that the pointer is on a unit before the host hears of it
 const SPOKEN_MS = 1500; // between two changes of the texts that screen readers read
 
 const STYLE = `
@@ -67,11 +71,18 @@ const STYLE = `
 .mdfa-stage .layer:hover { box-shadow: 0 0 0 1.5px var(--st-line); }
 .mdfa-stage .layer:focus-visible { outline: 2px solid var(--st-accent); outline-offset: 1px; }
 .mdfa-stage .tip {
-  position: absolute; z-index: 5; pointer-events: none; background: var(--st-text); color: var(--st-ground); border-radius: 6px;
-  padding: 5px 8px; font-size: 12px; line-height: 1.3; width: max-content; max-width: 220px; display: flex; gap: 8px; align-items: center;
+  position: absolute; z-index: 5; pointer-events: none; background: var(--st-ground); color: var(--st-text); border-radius: 8px;
+  border: 1px solid var(--st-muted); box-shadow: 0 3px 14px #0003; padding: 6px 9px 7px; font-size: 12px; line-height: 1.3;
+  width: max-content; max-width: min(276px, 100%);
 }
 .mdfa-stage .tip[hidden] { display: none; }
-.mdfa-stage .tip canvas { width: 44px; height: 44px; image-rendering: pixelated; border-radius: 3px; flex: none; }
+.mdfa-stage .tip p { margin: 0; }
+.mdfa-stage .tip .small { color: var(--st-muted); font-size: 11px; }
+.mdfa-stage .tip .seen { display: flex; gap: 10px; align-items: flex-end; margin: 3px 0; }
+.mdfa-stage .tip .scatter { width: ${SCATTER_PX}px; height: ${SCATTER_PX}px; flex: none; }
+.mdfa-stage .tip figure { margin: 0; display: grid; gap: 2px; justify-items: center; }
+.mdfa-stage .tip figcaption { color: var(--st-muted); font-size: 11px; line-height: 1.15; text-align: center; max-width: 84px; }
+.mdfa-stage .tip figure canvas { width: 56px; height: 56px; image-rendering: pixelated; border-radius: 3px; }
 .mdfa-stage .heard { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .mdfa-stage.narrow .row { grid-template-columns: minmax(0, 1fr); padding: 9px 10px 4px 11px; }
 .mdfa-stage.narrow .meaning { margin-bottom: 4px; }
@@ -175,14 +186,26 @@ function spoken(row, frame) {
     + `training accuracy ${percent(frame.accuracy)}${note(frame) && `; ${note(frame)}`}`;
 }
 
-function unitText(scene, frame, layer, place) {
+function unitName(scene, layer, place) {
   const { filters, shown } = scene.layers[layer];
-  const name = `Layer ${layer + 1}, ${filters ? "filter" : "unit"} ${shown[place]}`;
+  return `Layer ${layer + 1}, ${filters ? "filter" : "unit"} ${shown[place]}`;
+}
+
+/** What a frame says of a unit's error signals, which is their share alone. */
+function unitText(frame, layer, place) {
   const state = frame?.layers[layer].units[place];
-  if (state === undefined) return name;
-  if (state === 0) return `${name}: none of its error signals has a sign.`;
-  const share = (state - 1) / 254;
-  return `${name}: ${whole(share)} of its error signals are right.`;
+  if (state === undefined) return "not measured yet";
+  if (state === 0) return "none of its error signals has a sign.";
+  return `${whole((state - 1) / 254)} of its error signals are right.`;
+}
+
+/** What the host says of a unit's error signals, as numbers. */
+export function signalsText({ right, wrong, examples, positions }) {
+  const total = examples * positions, none = total - right - wrong;
+  const number = (count) => count.toLocaleString("en");
+  const all = `${number(total)} ${positions > 1 ? "places" : `example${total === 1 ? "" : "s"}`}`;
+  if (none === total) return `no sign in any of ${all}`;
+  return `right in ${number(right)} of ${all}${none ? `, no sign in ${number(none)}` : ""}`;
 }
 
 // -------------------------------------------------------------------------------------------------------- the geometry
@@ -304,8 +327,12 @@ class Stage {
     this.build = this.build.bind(this);
     this.update = this.update.bind(this);
     this.recolour = this.recolour.bind(this);
+    this.answered = this.answered.bind(this);
+    this.away = this.away.bind(this);
     model.on("change:scene", this.build);
     model.on("change:frame", this.update);
+    model.on("change:signals", this.answered);
+    document.addEventListener("pointerdown", this.away);
     this.resizes = new ResizeObserver(() => this.resize());
     this.resizes.observe(this.root);
     this.themes = new MutationObserver(this.recolour);
@@ -324,7 +351,11 @@ class Stage {
     this.dark.removeEventListener("change", this.recolour);
     this.model.off?.("change:scene", this.build);
     this.model.off?.("change:frame", this.update);
+    this.model.off?.("change:signals", this.answered);
+    document.removeEventListener("pointerdown", this.away);
     for (const row of this.rows) row.close();
+    clearTimeout(this.asking);
+    if (this.looked) this.send({ look: null });
     this.root.remove();
   }
 
@@ -356,9 +387,42 @@ class Stage {
     return Boolean(read(this.model, "opens"));
   }
 
-  choose(row, layer) {
-    const word = { layer: { row, layer } };
+  get asks() {
+    return Boolean(read(this.model, "asks"));
+  }
+
+  send(word) {
     (this.model.send_msg ?? this.model.send)?.call(this.model, word);
+  }
+
+  choose(row, layer) {
+    this.send({ layer: { row, layer } });
+  }
+
+  /** Tell the host which unit is looked at, once the pointer rests; null for none. */
+  askFor(at) {
+    if (!this.asks) return;
+    clearTimeout(this.asking);
+    this.asking = setTimeout(() => {
+      if (!at && !this.looked) return;
+      this.looked = at;
+      this.send({ look: at });
+    }, RESTS_MS);
+  }
+
+  /** What the host says of a unit; null if it says nothing (yet). */
+  signalsOf(row, layer, unit) {
+    const found = read(this.model, "signals");
+    return found && found.row === row && found.layer === layer && found.unit === unit ? found : null;
+  }
+
+  answered() {
+    for (const row of this.rows) row.answered();
+  }
+
+  /** A touch leaves its unit only when another place is touched. */
+  away(event) {
+    for (const row of this.rows) if (!event.composedPath().includes(row.net)) row.hideTip();
   }
 
   /** Take the theme from the colour of the text around. */
@@ -436,7 +500,12 @@ class RowView {
     this.layers = stage.scene.layers.map((layer, n) => this.layerButton(n));
     this.net.append(...this.layers);
     this.net.addEventListener("pointermove", (event) => this.point(event));
-    this.net.addEventListener("pointerleave", () => this.hideTip());
+    this.net.addEventListener("pointerdown", (event) => {
+      const { pointed } = this;
+      this.point(event);
+      this.touched = event.pointerType === "touch" && this.pointed !== pointed && this.pointed?.unit !== undefined;
+    });
+    this.net.addEventListener("pointerleave", (event) => { if (event.pointerType !== "touch") this.hideTip(); });
     stage.root.append(this.box);
     this.sight = new IntersectionObserver((entries) => {
       this.seen = entries.at(-1).isIntersecting;
@@ -450,6 +519,7 @@ class RowView {
     this.closed = true; // a row that goes loses pointer and focus, and must not paint any more
     this.sight.disconnect();
     for (const timer of [this.timer, this.late, this.soon]) clearTimeout(timer);
+    if (this.pointed) this.stage.askFor(null);
   }
 
   recolour() {
@@ -524,7 +594,11 @@ class RowView {
     button.className = "layer";
     if (this.stage.opens) button.type = "button";
     else { button.tabIndex = 0; button.setAttribute("role", "img"); }
-    button.addEventListener("click", () => this.stage.choose(this.row.name, n));
+    button.addEventListener("click", () => {
+      if (!this.touched) this.stage.choose(this.row.name, n); // the first touch of a unit shows it
+      this.touched = false;
+    });
+    button.addEventListener("focus", () => { if (button.matches(":focus-visible") && !this.pointed) this.pointAt(n, 0); });
     button.addEventListener("keydown", (event) => {
       const layer = this.stage.place.layers[n];
       const move = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: layer.across, ArrowUp: -layer.across }[event.key];
@@ -533,9 +607,10 @@ class RowView {
       event.preventDefault();
       const from = this.pointed?.layer === n ? this.pointed.unit + move : 0;
       this.pointAt(n, Math.min(layer.count - 1, Math.max(0, from)));
-      this.heard.textContent = unitText(this.stage.scene, this.frame, n, this.pointed.unit);
+      this.hears = true;
+      this.hear();
     });
-    button.addEventListener("blur", () => this.hideTip());
+    button.addEventListener("blur", () => { if (this.pointed?.layer === n) this.hideTip(); });
     return button;
   }
 
@@ -553,7 +628,9 @@ class RowView {
     const column = Math.floor((x - inputs.x) / (inputs.cell + 8)), line = Math.floor((y - inputs.y) / (inputs.cell + 8));
     const picture = line * inputs.columns + column;
     if (column >= 0 && column < inputs.columns && line >= 0 && picture < scene.pictures.shape[0]) {
-      this.pointed = { picture, x: inputs.x + (column + 1) * (inputs.cell + 8), y: inputs.y + line * (inputs.cell + 8) + inputs.cell / 2 };
+      const [left, top] = [column, line].map((at) => at * (inputs.cell + 8) + inputs.cell / 2);
+      if (this.pointed?.unit !== undefined) this.hideTip();
+      this.pointed = { picture, x: inputs.x + left, y: inputs.y + top, reach: inputs.cell / 2 };
       this.fillTip();
       return;
     }
@@ -561,14 +638,39 @@ class RowView {
   }
 
   pointAt(layer, unit) {
+    if (this.pointed?.layer === layer && this.pointed.unit === unit) return;
     const [x, y] = middle(this.stage.place.layers[layer], this.stage.place.pitch, unit);
-    this.pointed = { layer, unit, x: x + this.stage.place.pitch, y };
+    this.pointed = { layer, unit, x, y, reach: this.stage.place.pitch / 2 };
+    this.hears = false;
+    this.stage.askFor({ row: this.row.name, layer, unit: this.stage.scene.layers[layer].shown[unit] });
     this.fillTip();
     this.paint();
   }
 
+  /** What the host says of the unit that is looked at; null if it says nothing (yet). */
+  get signals() {
+    const { stage, pointed } = this;
+    return pointed?.unit === undefined
+      ? null : stage.signalsOf(this.row.name, pointed.layer, stage.scene.layers[pointed.layer].shown[pointed.unit]);
+  }
+
+  /** The signals of a unit have come. */
+  answered() {
+    if (!this.signals) return;
+    this.fillTip();
+    if (this.hears) this.hear();
+    this.hears = false; // a screen reader says them once
+  }
+
+  /** Screen readers hear of the unit that the arrow keys have reached. */
+  hear() {
+    const { signals, pointed: { layer, unit } } = this;
+    this.heard.textContent = `${unitName(this.stage.scene, layer, unit)}: ${signals ? `${signalsText(signals)}.` : unitText(this.frame, layer, unit)}`;
+  }
+
   hideTip() {
     if (!this.pointed) return;
+    if (this.pointed.unit !== undefined) this.stage.askFor(null);
     this.pointed = null;
     this.tip.hidden = true;
     this.paint();
@@ -576,23 +678,55 @@ class RowView {
 
   fillTip() {
     const { scene, place } = this.stage, { pointed } = this;
-    this.tip.replaceChildren();
-    let text;
     if (pointed.picture !== undefined) {
       const name = scene.class_names[scene.labels[pointed.picture]];
       const sure = this.frame ? `: probability ${whole(this.frame.certainty[pointed.picture] / 255)}` : "";
-      text = `Class “${name}”${sure}`;
+      this.tip.replaceChildren(line(`Class “${name}”${sure}`));
     } else {
-      text = unitText(scene, this.frame, pointed.layer, pointed.unit);
-      const at = pointed.layer === 0 ? scene.filters.units.indexOf(scene.layers[0].shown[pointed.unit]) : -1;
-      if (at >= 0 && this.frame) this.tip.append(filterCanvas(scene, this.frame.result, at, this.stage.palette));
+      this.tip.replaceChildren(...this.unitTip());
     }
-    this.tip.append(Object.assign(document.createElement("span"), { textContent: text }));
     this.tip.hidden = false;
-    const wide = this.tip.offsetWidth, high = this.tip.offsetHeight;
-    const left = pointed.x + 8 + wide > place.width ? pointed.x - wide - 8 - place.pitch : pointed.x + 8;
-    this.tip.style.left = `${Math.max(0, left)}px`;
-    this.tip.style.top = `${Math.min(place.height - high, Math.max(0, pointed.y - high / 2))}px`;
+    const wide = this.tip.offsetWidth, high = this.tip.offsetHeight, away = pointed.reach + 8;
+    const right = pointed.x + away, left = pointed.x - away - wide;
+    const beside = right + wide <= place.width ? right : left >= 0 ? left : null;
+    const box = this.stage.root.getBoundingClientRect(), net = this.net.getBoundingClientRect();
+    // Beside the unit; if there is no room, below it, or else above. Never out of the stage, which a host may cut off.
+    const low = box.bottom - net.top - high, below = pointed.y + away;
+    let top = Math.min(place.height - high, Math.max(0, pointed.y - high / 2));
+    if (beside === null) top = below <= low ? below : pointed.y - away - high;
+    this.tip.style.left = `${beside ?? Math.max(0, Math.min(place.width - wide, pointed.x - wide / 2))}px`;
+    this.tip.style.top = `${Math.max(box.top - net.top, Math.min(low, top))}px`;
+  }
+
+  /** A unit's error signals, true against delivered, and what it looks for; in a replay, the share that a frame has. */
+  unitTip() {
+    const { stage, frame, pointed: { layer, unit }, signals } = this, { scene, palette, asks } = stage;
+    const { filters, shown } = scene.layers[layer];
+    const title = Object.assign(document.createElement("b"), { textContent: unitName(scene, layer, unit) });
+    const seen = Object.assign(document.createElement("div"), { className: "seen" });
+    if (asks) seen.append(scatter(signals, palette));
+    const at = layer === 0 ? scene.filters.units.indexOf(shown[unit]) : -1;
+    const picture = signals?.picture ?? null;
+    if (picture) {
+      const pixels = decode(picture.pixels);
+      const drawn = signals.plane ? planePicture(pixels, picture.shape[2], palette) : filtersPicture(pixels, picture.shape, palette);
+      seen.append(figure(drawn, signals.plane ? "its output over the plane" : filters ? "its weights (kernel)" : "its weights"));
+    } else if (at >= 0 && frame) {
+      const size = product(scene.filters.shape);
+      seen.append(figure(filtersPicture(frame.result.subarray(at * size, (at + 1) * size), scene.filters.shape, palette), "its weights"));
+    }
+    const said = signals ? signalsText(signals) : unitText(frame, layer, unit);
+    const lines = [line(said[0].toUpperCase() + said.slice(1))];
+    if (asks && !signals) lines.push(line("Waiting for its error signals …", "small"));
+    if (signals) {
+      const { true: ours, delivered } = signalValues(signals);
+      const drawn = ours.length, total = signals.examples * signals.positions, each = signals.positions > 1 ? "place" : "example";
+      const places = signals.positions > 1 ? `${signals.examples} examples × ${signals.positions} positions. ` : "";
+      lines.push(line(`${places}${drawn < total ? `${drawn} ${each}s drawn.` : `Each mark: one ${each}.`} Shaded: right sign.`, "small"));
+      lines.push(line(`Axes: true ±${brief(largest(ours))}, delivered ±${brief(largest(delivered))}.`, "small"));
+    }
+    if (this.touched && stage.opens) lines.push(line("Tap again for the layer's details.", "small"));
+    return [title, seen, ...lines].filter((part) => part !== seen || seen.childElementCount);
   }
 
   // ------------------------------------------------------------------------------------------------------------ painting
@@ -952,10 +1086,67 @@ function filtersPicture(values, [channels, high, wide], palette) {
   });
 }
 
-function filterCanvas(scene, values, number, palette) {
-  const [channels, high, wide] = scene.filters.shape, size = channels * high * wide;
-  const canvas = Object.assign(document.createElement("canvas"), { width: wide, height: high });
-  canvas.getContext("2d").drawImage(filtersPicture(values.subarray(number * size, (number + 1) * size), scene.filters.shape, palette), 0, 0);
+function line(text, kind = "") {
+  return Object.assign(document.createElement("p"), { textContent: text, className: kind });
+}
+
+function figure(picture, text) {
+  const box = document.createElement("figure");
+  const canvas = Object.assign(document.createElement("canvas"), { width: picture.width, height: picture.height });
+  canvas.getContext("2d").drawImage(picture, 0, 0);
+  box.append(canvas, Object.assign(document.createElement("figcaption"), { textContent: text }));
+  return box;
+}
+
+const floats = (text) => new Float32Array(decode(text).buffer);
+const signalValues = (signals) => ({ true: floats(signals.true), delivered: floats(signals.delivered) });
+const largest = (values) => values.reduce((most, value) => (Number.isFinite(value) ? Math.max(most, Math.abs(value)) : most), 0);
+const brief = (value) => (value === 0 ? "0" : value >= 0.01 && value < 1000 ? String(Number(value.toPrecision(2))) : value.toExponential(1));
+
+/** Delivered error signals over true ones, with the quadrants of the right sign shaded; only axes without signals. */
+function scatter(signals, palette) {
+  const ratio = Math.min(3, window.devicePixelRatio || 1), side = SCATTER_PX, low = 13; // px for the names of the axes
+  const canvas = Object.assign(document.createElement("canvas"), { className: "scatter", width: side * ratio, height: side * ratio });
+  const pen = canvas.getContext("2d"), plot = side - low, half = plot / 2, [x, y] = [low + half, half];
+  pen.scale(ratio, ratio);
+  pen.fillStyle = palette.right;
+  pen.globalAlpha = 0.14;
+  pen.fillRect(x, 0, half, half);
+  pen.fillRect(low, y, half, half);
+  pen.globalAlpha = 1;
+  frameBox(pen, low, 0, plot, plot, palette.line);
+  pen.strokeStyle = palette.muted;
+  pen.beginPath();
+  pen.moveTo(low, y);
+  pen.lineTo(side, y);
+  pen.moveTo(x, 0);
+  pen.lineTo(x, plot);
+  pen.stroke();
+  pen.font = `11px ${FONT}`;
+  pen.fillStyle = palette.muted;
+  pen.textAlign = "center";
+  pen.textBaseline = "alphabetic";
+  pen.fillText("true", x, side - 2);
+  pen.rotate(-Math.PI / 2);
+  pen.fillText("delivered", -y, 9);
+  pen.rotate(Math.PI / 2);
+  if (!signals) return canvas;
+  const values = signalValues(signals), ends = { true: largest(values.true) || 1, delivered: largest(values.delivered) || 1 };
+  values.true.forEach((wanted, n) => {
+    const came = values.delivered[n], sign = Math.sign(wanted) * Math.sign(came);
+    if (!Number.isFinite(wanted) || !Number.isFinite(came)) return;
+    pen.beginPath();
+    pen.arc(x + (wanted / ends.true) * (half - 5), y - (came / ends.delivered) * (half - 5), sign ? 2.6 : 1.4, 0, 7);
+    pen.globalAlpha = 0.75;
+    if (sign < 0) {
+      pen.strokeStyle = palette.wrong;
+      pen.lineWidth = 1.4;
+      pen.stroke();
+    } else {
+      pen.fillStyle = sign ? palette.right : palette.none;
+      pen.fill();
+    }
+  });
   return canvas;
 }
 

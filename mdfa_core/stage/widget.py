@@ -21,6 +21,7 @@ from mdfa_core.stage.film import Film, joined, recording_of
 from mdfa_core.stage.frame import Camera, Frame, TrainingAccuracy
 from mdfa_core.stage.recording import Replay, asset, replay_page
 from mdfa_core.stage.scene import row_of, scene_of
+from mdfa_core.stage.unit import Look, unit_signals
 from mdfa_core.training import Every, Experiment, Run
 
 try:
@@ -69,7 +70,7 @@ class Stage(AnyWidget):
     Attributes:
         runs: the run of each rule, by its name. Look at them only while nothing trains.
         newest: the newest frame of each rule, by its name: what the picture shows, as numbers.
-        scene, frame, moving: what the browser draws.
+        scene, frame, moving, signals, asks: what the browser draws, as stage.js has it.
 
     Raises:
         MissingPackage: anywidget is not installed (at the import of this module).
@@ -82,6 +83,8 @@ class Stage(AnyWidget):
     scene = traitlets.Dict(help="`Scene.to_dict`").tag(sync=True)
     frame = traitlets.Bytes(help="one `Frame.to_bytes` for each row of the scene, in its order").tag(sync=True)
     moving = traitlets.Bool(False, help="whether the networks train").tag(sync=True)
+    signals = traitlets.Dict(help="`UnitSignals.to_dict` of the unit that is looked at, or empty").tag(sync=True)
+    asks = traitlets.Bool(True, help="whether the browser says which unit is looked at").tag(sync=True)
 
     def __init__(
         self,
@@ -93,6 +96,8 @@ class Stage(AnyWidget):
     ) -> None:
         self._halted = threading.Event()  # first, because a widget that could not be made is closed, too
         self._thread: threading.Thread | None = None
+        self._look: Look | None = None
+        self._computing = threading.Lock()  # messages of the browser may come in another thread than training
         names = list(dict.fromkeys([rules] if isinstance(rules, str) else rules))
         if not names:
             raise InvalidValue("there is no learning rule: give at least one, such as mdfa")
@@ -111,6 +116,7 @@ class Stage(AnyWidget):
             for name, run in self.runs.items()
         )
         super().__init__(scene=self._scene.to_dict(rows), frame=self._new_frame(whole=True))
+        self.on_msg(self._hear)
         _open.add(self)
 
     def train(self, epochs: int | None = None, *, steps_per_second: float | None = None) -> None:
@@ -189,27 +195,54 @@ class Stage(AnyWidget):
                     break
                 before = time.monotonic()
                 target = min(goal, min(self.runs[name].step for name in learning) + count)
-                for name in learning:
-                    self._train_to(name, target)
+                with self._computing:
+                    for name in learning:
+                        self._train_to(name, target)
                 now, spent = time.monotonic(), clock()
                 trained += count
                 slow = now - before > _ROUND_SECONDS
                 count = max(1, count // 2) if slow else count if now - before > _ROUND_SECONDS / 3 else 2 * count
                 if now >= next_frame and spent >= paid:
-                    self.frame = self._new_frame(whole=False)
+                    self._show(whole=False)
                     next_frame, paid = now + FRAME_SECONDS, clock() + (clock() - spent) / share
                 if steps_per_second is not None:
                     count = max(1, min(count, int(steps_per_second * FRAME_SECONDS)))
                     self._halted.wait(max(0.0, begun + trained / steps_per_second - time.monotonic()))
         finally:
             self.moving = False
-            self.frame = self._new_frame(whole=True)
+            self._show(whole=True)
 
     def _train_to(self, name: str, step: int) -> None:
         run = self.runs[name]
         if run.step < step:
             for event in run.events(steps=step - run.step, progress=Every(seconds=FRAME_SECONDS)):
                 self._accuracies[name].note(event)
+
+    def _hear(self, _: Any, content: Any, __: Any) -> None:
+        """Take a message of stage.js: which unit is looked at. While networks train, the next frame answers."""
+        if isinstance(content, dict) and "look" in content:
+            self._look = Look.of(content)
+            if not self.moving or self._look is None:
+                self._answer()
+
+    def _answer(self) -> None:
+        """Show the signals of the unit that is looked at."""
+        look = self._look
+        if look is None or look.row not in self.runs:
+            self.signals = {}
+            return
+        try:
+            with self._computing:
+                found = unit_signals(self.runs[look.row], look.layer, look.unit)
+        except InvalidValue:  # a browser may name any unit
+            self._look = None
+        else:
+            self.signals = found.to_dict(look.row)
+
+    def _show(self, *, whole: bool) -> None:
+        self.frame = self._new_frame(whole=whole)
+        if self._look is not None:
+            self._answer()
 
     def _new_frame(self, *, whole: bool) -> bytes:
         """The newest frames of all networks."""

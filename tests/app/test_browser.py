@@ -170,6 +170,27 @@ def test_a_layer_on_the_stage_opens_its_details(visitor: Visitor) -> None:
     visitor.page.wait_for_function("location.search.includes('draw=fa') && !location.search.includes('tab=')")
 
 
+def test_a_unit_under_the_pointer_shows_its_error_signals(visitor: Visitor, wait_until: Callable[..., None]) -> None:
+    page = visitor.page
+    row = page.locator(".row", has=page.get_by_role("heading", name=re.compile("^DFA")))
+    tip, layer = row.locator(".tip"), row.get_by_role("button", name=re.compile("^DFA, layer 1"))
+    box = layer.bounding_box()
+    assert box is not None
+    layer.hover(position={"x": box["width"] / 2, "y": box["height"] / 2})
+    tip.get_by_text(re.compile(r"^Right in \d+ of 32 examples$")).wait_for()
+    tip.get_by_text("its weights", exact=True).wait_for()
+    at_rest = tip.locator(".scatter").evaluate("(canvas) => canvas.toDataURL()")
+    visitor.press("Step")  # the pointer leaves the unit
+    tip.wait_for(state="hidden")
+    layer.focus()
+    layer.press("ArrowRight")
+    row.locator(".heard", has_text=re.compile(r"^Layer 1, unit [01]: right in \d+ of 32 examples\.$")).wait_for()
+    tip.get_by_text(re.compile("^Layer 1, unit [01]$")).wait_for()
+    assert tip.locator(".scatter").evaluate("(canvas) => canvas.toDataURL()") != at_rest
+    layer.press("Escape")
+    tip.wait_for(state="hidden")
+
+
 def test_tabs_open_and_what_is_taken_away_can_be_read(visitor: Visitor) -> None:
     visitor.press("▶ Start")
     visitor.shows("100 % of the unit error signals have the true sign.")

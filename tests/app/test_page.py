@@ -304,6 +304,23 @@ def test_no_step_is_lost(visit: Visit) -> None:
     assert not visit.widgets.pause.disabled
 
 
+def test_the_unit_that_is_looked_at_is_shown(visit: Visit) -> None:
+    visit.until_phase(Phase.IDLE)
+    assert visit.stage.signals == {}
+    browser_says(visit.page.stage.nets, {"look": {"row": "mdfa", "layer": 0, "unit": 7}})
+    visit.until(lambda: visit.stage.signals.get("unit") == 7, "its error signals")
+    assert visit.page.stage.nets.signals == visit.stage.signals
+    visit.press("1")
+    visit.until(lambda: visit.stage.signals["step"] == 1, "those of the next mini-batch")
+    browser_says(visit.page.stage.nets, {"look": None})
+    assert visit.page.stage.nets.signals == {}
+    for message in ({"look": "all"}, {"look": {"row": "mdfa", "layer": 0, "unit": 10**9}}, "look"):
+        browser_says(visit.page.stage.nets, message)
+    visit.press("1")
+    visit.until(lambda: visit.comparison.position.step == 2, "another mini-batch")
+    assert visit.stage.signals == {}
+
+
 def test_the_learning_rate_changes_within_the_run(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
     monkeypatch.setattr(Run, "set_learning_rate", lambda run, rate: rates.append(rate))

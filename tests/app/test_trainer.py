@@ -21,7 +21,18 @@ from mdfa_app.settings.limits import Limits, server_memory
 from mdfa_app.settings.rules import rules
 from mdfa_app.settings.speeds import SPEEDS
 from mdfa_app.trainer import nets
-from mdfa_app.trainer.messages import Answer, Facts, Phase, Position, Refused, StageFrame, Status, Switched, Update
+from mdfa_app.trainer.messages import (
+    Answer,
+    Facts,
+    Phase,
+    Position,
+    Refused,
+    StageFrame,
+    StageSignals,
+    Status,
+    Switched,
+    Update,
+)
 from mdfa_app.trainer.pace import SHARE, Share
 from mdfa_app.trainer.sharing import Memory, Slots
 from mdfa_app.trainer.trainer import Trainer
@@ -30,6 +41,7 @@ from mdfa_core.base import machine
 from mdfa_core.base.errors import DataError, InvalidValue
 from mdfa_core.data import DATASETS
 from mdfa_core.data.digits import Digits
+from mdfa_core.stage import Look
 from mdfa_core.training.events import Evaluated, Event, Finished, Probed, Progress, Started
 from mdfa_core.training.inspection import Snapshot, SnapshotRequest
 from tests.app.visits import at_once
@@ -671,6 +683,59 @@ def test_snapshots_are_handed_over_at_once_as_it_runs_and_no_more(watched: Watch
     watched.trainer.step(5)
     watched.at_rest()
     assert len(watched.events(Snapshot)) == count
+
+
+def test_a_unit_is_answered_for_at_once_with_the_frames_and_no_more(watched: Watched) -> None:
+    watched.prepare(SMALL, "mdfa", "dfa", start=True)
+    watched.until(Phase.RUNNING)
+    watched.trainer.pause()
+    watched.at_rest()
+    assert watched.events(StageSignals) == []
+    watched.trainer.look(Look("dfa", 1, 5))
+    watched.at_rest()
+    (first,) = watched.events(StageSignals, lane="dfa")
+    assert (first.data["row"], first.data["layer"], first.data["unit"]) == ("dfa", 1, 5)
+    assert first.data["step"] == watched.run("dfa").step
+    watched.trainer.step(5)
+    watched.at_rest()
+    last = watched.events(StageSignals)[-1]
+    assert last.data["step"] == watched.run("dfa").step == first.data["step"] + 5
+    watched.trainer.look(None)
+    count = len(watched.events(StageSignals))
+    watched.trainer.step(5)
+    watched.at_rest()
+    assert len(watched.events(StageSignals)) == count
+
+
+@pytest.mark.parametrize("look", [Look("dfa", 9, 0), Look("dfa", 0, 8), Look("fa", 0, 0), Look("nothing", 0, 0)])
+def test_a_unit_that_is_not_there_is_not_answered_for(watched: Watched, look: Look) -> None:
+    watched.prepare(SMALL, "mdfa", "dfa")
+    watched.trainer.look(look)
+    watched.trainer.step(5)
+    watched.at_rest()
+    assert watched.events(StageSignals) == []
+    assert watched.events(Refused) == []
+
+
+def test_many_looks_are_one_job(watched: Watched) -> None:
+    watched.prepare(SMALL, "mdfa")
+    watched.at_rest()
+    with at_once(watched.trainer):
+        for unit in (3, 4, 5, 6):
+            watched.trainer.look(Look("mdfa", 0, unit))
+    watched.at_rest()
+    (answer,) = watched.events(StageSignals)
+    assert answer.data["unit"] == 6
+
+
+def test_new_nets_are_not_looked_at(watched: Watched) -> None:
+    watched.prepare(SMALL, "mdfa")
+    watched.trainer.look(Look("mdfa", 0, 3))
+    watched.at_rest()
+    number = watched.prepare(SMALL.replace(network="fc:3"), "mdfa")
+    watched.trainer.step(1)
+    watched.at_rest()
+    assert watched.events(StageSignals, run=number) == []
 
 
 def test_one_net_that_diverges_leaves_the_others_alone(watched: Watched) -> None:

@@ -80,6 +80,20 @@ def test_a_percentage_is_100_only_if_it_is(tmp_path: Path) -> None:
 
 
 @needs_node
+def test_the_signals_of_a_unit_in_words(tmp_path: Path) -> None:
+    units = [(45, 19, 64, 1), (45, 16, 64, 1), (0, 0, 64, 1), (1, 0, 1, 1), (3000, 1096, 64, 64)]
+    names = ("right", "wrong", "examples", "positions")
+    data = [dict(zip(names, unit, strict=True)) for unit in units]
+    assert run_script(tmp_path, "return data.map(stage.signalsText);", data) == [
+        "right in 45 of 64 examples",
+        "right in 45 of 64 examples, no sign in 3",
+        "no sign in any of 64 examples",
+        "right in 1 of 1 example",
+        "right in 3,000 of 4,096 places",
+    ]
+
+
+@needs_node
 @pytest.mark.parametrize("width", [330, 700, 1000, 1400])
 @pytest.mark.parametrize(
     "network", ["fc:", "fc:1", "fc:128,128", "fc:1024,1024,512,512,256,256,128,64", "conv:16/3/1,32/3/2+fc:40"]
@@ -134,8 +148,13 @@ def test_a_replay_opens_from_disk_and_says_what_it_shows(tmp_path: Path, browser
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     layer = row.get_by_role("img", name="mDFA, layer 1, 6 units, 100 % of the error signals right")
     layer.focus()
+    row.get_by_text("Layer 1, unit 0", exact=True).wait_for()  # the focus is on the first unit
+    row.get_by_text("100 % of its error signals are right.", exact=True).wait_for()
     layer.press("ArrowRight")
-    row.get_by_text("Layer 1, unit 0: 100 % of its error signals are right.").first.wait_for()
+    row.get_by_text("Layer 1, unit 1: 100 % of its error signals are right.").wait_for()
+    row.locator(".tip").get_by_text("its weights").wait_for()
+    assert row.locator(".tip canvas.scatter").count() == 0, "a replay has shares, and no signals of single examples"
+    assert "Waiting" not in row.locator(".tip").inner_text()
     page.get_by_role("button", name="Play").click()
     page.get_by_role("button", name="Again").wait_for()
     assert "epoch 2 of 2" in page.locator("#at").inner_text()

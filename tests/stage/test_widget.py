@@ -81,6 +81,37 @@ def test_it_trains_in_the_background_until_it_is_paused(stage: Stage) -> None:
     wait_until(lambda: all(run.finished for run in stage.runs.values()), "the end")
 
 
+def look(stage: Stage, unit: int | None, row: str = "dfa") -> None:
+    """The browser says which unit of layer 1 is looked at."""
+    at = None if unit is None else {"row": row, "layer": 1, "unit": unit}
+    stage._handle_custom_msg({"look": at}, [])
+
+
+def test_a_unit_is_answered_for_while_it_is_looked_at(stage: Stage) -> None:
+    assert stage.signals == {}
+    look(stage, 3)
+    assert (stage.signals["row"], stage.signals["unit"], stage.signals["step"]) == ("dfa", 3, 0)
+    answers: list[int] = []
+    stage.observe(lambda _: answers.append(stage.signals["step"]), "signals")
+    stage.start(steps_per_second=50)
+    wait_until(lambda: len(answers) >= 2, "two answers")
+    stage.pause()
+    assert answers == sorted(set(answers))
+    assert stage.signals["step"] == stage.runs["dfa"].step
+    stage.unobserve_all("signals")
+    look(stage, None)
+    assert stage.signals == {}
+    stage.train(epochs=1)
+    assert stage.signals == {}
+
+
+@pytest.mark.parametrize(("row", "unit"), [("dfa", 5), ("bp", 0), ("mdfa", -1)])
+def test_a_unit_that_is_not_there_is_not_answered_for(stage: Stage, row: str, unit: int) -> None:
+    look(stage, unit, row)
+    stage.train(epochs=1)
+    assert stage.signals == {}
+
+
 def test_a_saved_notebook_keeps_a_replay(stage: Stage, tmp_path: Path) -> None:
     stage.train()
     bundle, _ = stage._repr_mimebundle_()

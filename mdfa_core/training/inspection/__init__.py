@@ -9,7 +9,7 @@ Axes: R replica, N example or point, n unit that is shown, C channel, H W space.
 from mdfa_core.training.inspection.arrays import Integers, Pixels, Reals, evenly_spaced
 from mdfa_core.training.inspection.error_signals import ErrorSignals, class_probabilities
 from mdfa_core.training.inspection.examples import UNITS, Example, LayerSignals, example
-from mdfa_core.training.inspection.plane import RESOLUTION, Points, boundary, is_plane, points
+from mdfa_core.training.inspection.plane import RESOLUTION, Points, boundary, is_plane, points, unit_response
 from mdfa_core.training.inspection.search import SEARCHED, DisagreeingUnit, any_sign, find_disagreeing
 from mdfa_core.training.inspection.snapshots import (
     Overview,
@@ -20,7 +20,15 @@ from mdfa_core.training.inspection.snapshots import (
     snapshot,
     thumbnails,
 )
-from mdfa_core.training.inspection.weights import BINS, Filters, Histogram, LayerHistograms, filters, histograms
+from mdfa_core.training.inspection.weights import (
+    BINS,
+    Filters,
+    Histogram,
+    LayerHistograms,
+    filter_of,
+    filters,
+    histograms,
+)
 
 __all__ = [
     "BINS",
@@ -47,6 +55,7 @@ __all__ = [
     "class_probabilities",
     "evenly_spaced",
     "example",
+    "filter_of",
     "filters",
     "find_disagreeing",
     "histograms",
@@ -55,4 +64,5 @@ __all__ = [
     "points",
     "snapshot",
     "thumbnails",
+    "unit_response",
 ]

@@ -61,6 +61,29 @@ def boundary(run: Run, resolution: int = RESOLUTION) -> Reals:
     Raises:
         InvalidValue: the run's images are not points of the plane.
     """
+    logits = run.network.forward(run.learner.parameters, _grid(run, resolution)).logits_RNC
+    return as_float32(class_probabilities(logits)[..., 1]).reshape(-1, resolution, resolution)
+
+
+def unit_response(run: Run, layer: int, unit: int, resolution: int = RESOLUTION, *, replica: int = 0) -> Reals:
+    """The output h of a hidden unit on the grid of `boundary`, float32 [H, W].
+
+    Args:
+        run: the run.
+        layer: the hidden layer, from 0.
+        unit: the unit in it, from 0.
+        resolution: H and W.
+        replica: the replica, from 0.
+
+    Raises:
+        InvalidValue: the run's images are not points of the plane.
+    """
+    forward_pass = run.network.forward(run.learner.parameters.replica(replica), _grid(run, resolution))
+    return as_float32(forward_pass.inputs[layer + 1][0, :, unit]).reshape(resolution, resolution)
+
+
+def _grid(run: Run, resolution: int) -> torch.Tensor:
+    """Network inputs, [1, H · W, …]; the points follow each other from left to right, then from the bottom up."""
     if not is_plane(run):
         raise InvalidValue(
             f"images of the shape {run.tasks[0].input_shape} "
@@ -68,6 +91,4 @@ def boundary(run: Run, resolution: int = RESOLUTION) -> Reals:
         )
     ticks = (torch.arange(resolution, dtype=torch.float64) + 0.5) / resolution
     y, x = torch.meshgrid(ticks, ticks, indexing="ij")
-    images = torch.stack([x, y], 2).reshape(1, -1, *SHAPE).to(run.device)
-    logits = run.network.forward(run.learner.parameters, run.network.inputs_from(images)).logits_RNC
-    return as_float32(class_probabilities(logits)[..., 1]).reshape(-1, resolution, resolution)
+    return run.network.inputs_from(torch.stack([x, y], 2).reshape(1, -1, *SHAPE).to(run.device))

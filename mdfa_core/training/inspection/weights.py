@@ -128,11 +128,21 @@ def filters(run: Run, replica: int = 0, *, most: int = _FILTERS, size: int = FIL
     """
     if is_plane(run):
         return None
-    layer, weight = run.network.layers[0], run.learner.parameters.weights[0][replica]
+    weight = run.learner.parameters.weights[0][replica]
     units = evenly_spaced(weight.shape[0], most)
+    return Filters(weights=_images(run, replica, units, size), units=units, of=weight.shape[0])
+
+
+def filter_of(run: Run, unit: int, replica: int = 0, *, size: int = FILTER_SIZE) -> Reals:
+    """The weights of one unit of the first layer as an image of at most `size` pixels per side, float32 [C, H, W]."""
+    return _images(run, replica, np.array([unit]), size)[0]
+
+
+def _images(run: Run, replica: int, units: Integers, size: int) -> Reals:
+    """Weights of units of the first layer, float32 [n, C, H, W]."""
+    weight = run.learner.parameters.weights[0][replica]
     chosen = weight.index_select(0, torch.from_numpy(units).to(weight.device)).float()
-    images = layer.as_images(chosen, run.tasks[replica].input_shape)
-    return Filters(weights=as_float32(shrunk(images, size)), units=units, of=weight.shape[0])
+    return as_float32(shrunk(run.network.layers[0].as_images(chosen, run.tasks[replica].input_shape), size))
 
 
 def _round_up(value: float) -> float:
