@@ -1,4 +1,4 @@
-"""Draw the figures of docs/branches.md from docs/branches.json, and print its tables."""
+"""Draw the figures of docs/results/branches.md from docs/results/branches.json, and print its tables."""
 
 import json
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from mdfa_core.studies.branch_prediction import DeepPredictor, tree_paths, updat
 from mdfa_core.studies.reports.figures.style import Drawing, colour, dash, key, marker, note, panels, styled
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-STUDY = json.loads((DOCS / "branches.json").read_text(encoding="utf-8"))
+STUDY = json.loads((DOCS / "results" / "branches.json").read_text(encoding="utf-8"))
 ROWS, PROGRAMS, BRANCHES = STUDY["rows"], list(STUDY["rows"]["tage-64"]["wrong"]), STUDY["branches"]
 RULES = ("mdfa", "dfa", "fa", "bp")
 

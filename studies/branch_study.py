@@ -1,4 +1,4 @@
-"""Measure all branch predictors on recorded programs: writes docs/branches.json. `branch_figures.py` draws it.
+"""Measure all branch predictors on recorded programs: writes docs/results/branches.json. `branch_figures.py` draws it.
 
 python studies/branch_study.py [FOLDER [NAME…]]     # FOLDER (default out/branches) keeps traces and finished rows
 
@@ -39,7 +39,7 @@ PARTS = 50  # of a learning curve
 PHASE = 50_000  # branches of a program before another one takes over
 BIN = 1000
 COUNTS = (0, 100, 1000, 10_000, 10**9)  # executions of a branch instruction
-RESULT = Path(__file__).resolve().parents[1] / "docs" / "branches.json"
+RESULT = Path(__file__).resolve().parents[1] / "docs" / "results" / "branches.json"
 RULES = ("mdfa", "dfa", "fa", "bp")
 
 Make = Callable[[float], Predictor]

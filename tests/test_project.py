@@ -240,7 +240,7 @@ def test_contributing_names_files_commands_and_tables_that_exist() -> None:
 
 
 def test_the_page_of_additions_names_files_and_tables_that_exist() -> None:
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
     section = text.partition("## How to add something\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| an? ([a-z ]+) \| (.*) \| (.*) \|$", section, flags=re.MULTILINE)
     kinds = {kind for kind, *_ in rows}
@@ -296,14 +296,14 @@ def resolves(dotted: str) -> bool:
 
 def test_the_architecture_page_shows_every_room_from_the_top() -> None:
     """Its tables of rooms list the rows of the import contracts, in their order."""
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
         "contracts"
     ]
     for contract in contracts:
         if contract["type"] == "layers":
             (package,) = contract["containers"]
-            shown = re.findall(rf"^\| \[(\w+)\]\(\.\./{package}/\1\) \|", text, flags=re.MULTILINE)
+            shown = re.findall(rf"^\| \[(\w+)\]\(\.\./\.\./{package}/\1\) \|", text, flags=re.MULTILINE)
             assert shown == [room for room in contract["layers"] if room != "__main__"]
 
 

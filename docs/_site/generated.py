@@ -102,7 +102,7 @@ def _facts(name: str, method: Method, path: Path) -> str:
         ("Guarantee, one output", escaped(one)),
         *([("Guarantee, two outputs", escaped(two))] if two != one else []),
         ("Feedback that learns", "yes" if transport.learns_feedback else "no"),
-        (f"With [attach]({Path(os.path.relpath(DOCS / 'attach.md', path.parent)).as_posix()})", attachable),
+        (f"With [attach]({Path(os.path.relpath(DOCS / 'howto/attach.md', path.parent)).as_posix()})", attachable),
     ]
     constraint = "Weights above the first layer and feedback are kept ≥ 0.\n\n" if method.constraint.feedback else ""
     described = f"{escaped(method.description[0].upper() + method.description[1:])}.\n\n"

@@ -70,4 +70,4 @@ def test_a_claim_covers_a_part_of_a_proposition(verdicts: tuple[Verdict, ...]) -
 def test_the_last_sentence_of_section_5_is_a_claim_no_table_decides() -> None:
     claim = CLAIMS["deeper-predictors"]
     assert (claim.page, claim.section, claim.sentence) == (9, "section 5", 7)
-    assert "docs/branches.md" in claim.needs
+    assert "docs/results/branches.md" in claim.needs
