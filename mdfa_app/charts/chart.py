@@ -1,4 +1,4 @@
-"""Line charts: Bokeh figures with one line per learning rule or hidden layer, and in grey the lines of the runs before.
+"""Line charts: Bokeh figures with one line per learning rule or hidden layer, and in grey the lines of earlier runs.
 
 Everything here changes Bokeh models, so call it only while the document is locked (see `Screen.soon`).
 """
@@ -6,12 +6,12 @@ Everything here changes Bokeh models, so call it only while the document is lock
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bokeh.models.annotations import Label, Span
 from bokeh.models.formatters import BasicTickFormatter, LogTickFormatter, NumeralTickFormatter
-from bokeh.models.glyphs import Line
+from bokeh.models.glyphs import Line, MultiLine
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.models.scales import LinearScale, LogScale
 from bokeh.models.sources import ColumnDataSource
@@ -90,27 +90,40 @@ class Chart:
         self._mark = self._draw_mark()
         self._ghost = [ColumnDataSource({"x": [], "y": []}) for _ in range(style.slots)]
         self._live = [ColumnDataSource({"x": [], "y": []}) for _ in range(style.slots)]
+        self._pinned = ColumnDataSource({"x": [], "y": [], "dash": []})
+        thin = MultiLine(xs="x", ys="y", line_dash="dash", line_width=1, line_join="round")
+        self._pinned_lines: GlyphRenderer = self.figure.add_glyph(self._pinned, thin)
         self._ghost_lines = [self._line(source, slot, 1.5) for slot, source in enumerate(self._ghost)]
         self._live_lines = [self._line(source, slot, 2.4) for slot, source in enumerate(self._live)]
         self.names = Names(self.figure, style.height - _FRAME)
-        epochs.crosshair.join(self.figure, epochs.range, self._live, self._ghost)
-        self._hover = crosshair.hover(self.figure, epochs.range, self._live, self._ghost, style.format)
+        sources: crosshair.Lines = {"live": self._live, "before": self._ghost, "pinned": self._pinned}
+        epochs.crosshair.join(self.figure, epochs.range, sources)
+        self._hover = crosshair.hover(self.figure, epochs.range, sources, style.format)
         self._readers: dict[int, Reader] = {}
         self.lines: dict[int, Series] = {}
         self._before: dict[int, Series] = {}
+        self._kept: tuple[tuple[int, Series], ...] = ()
         self.recolour(dark=False)
 
     # --------------------------------------------------------------------------------------------------- what changes
 
-    def show(self, lines: Mapping[int, Series], before: Mapping[int, Series], *, mark: float | None = None) -> None:
-        """Draw these lines, by slot, and those of the previous run in grey; lines already drawn only get new points.
+    def show(
+        self,
+        lines: Mapping[int, Series],
+        before: Mapping[int, Series],
+        pinned: Sequence[tuple[int, Series]] = (),
+        *,
+        mark: float | None = None,
+    ) -> None:
+        """Draw lines by slot: the current ones, in grey those of the previous run, and thin those of pinned runs.
 
-        Call it after every change: only the difference is sent to the browser. `mark` moves the reference value.
+        Call it after every change: only the difference is sent to the browser. Lines already drawn only get new points.
+        `mark` moves the reference value.
         """
         if self._mark is not None and mark is not None and mark != self._reference:
             self._reference = self._mark[0].location = self._mark[1].y = mark
-        if (lines, before) != (self.lines, self._before):
-            self._replace(lines, before)
+        if (lines, before, tuple(pinned)) != (self.lines, self._before, self._kept):
+            self._replace(lines, before, tuple(pinned))
         self._extend()
 
     def set_log(self, log: bool) -> None:
@@ -121,8 +134,10 @@ class Chart:
             for change in (self._fit, self._scale) if log else (self._scale, self._fit):
                 change()
 
-    def _replace(self, lines: Mapping[int, Series], before: Mapping[int, Series]) -> None:
-        self.lines, self._before = dict(lines), dict(before)
+    def _replace(
+        self, lines: Mapping[int, Series], before: Mapping[int, Series], pinned: tuple[tuple[int, Series], ...]
+    ) -> None:
+        self.lines, self._before, self._kept = dict(lines), dict(before), pinned
         self._readers = {slot: Reader(line.curve, {"y": line.column}) for slot, line in lines.items()}
         self.axis.forget()
         for slot, (live, ghost) in enumerate(zip(self._live, self._ghost, strict=True)):
@@ -131,7 +146,20 @@ class Chart:
             old: list[float] = [] if line is None else line.curve.column(line.column)
             _set(ghost, [] if line is None else line.curve.column("x"), old)
             self.axis.note(old)
+        self._keep(pinned)
         self._write_tooltip()
+
+    def _keep(self, pinned: tuple[tuple[int, Series], ...]) -> None:
+        """Draw the lines of pinned runs."""
+        if pinned or self._pinned.data["x"]:
+            values = [line.curve.column(line.column) for _, line in pinned]
+            self._pinned.data = {
+                "x": [line.curve.column("x") for _, line in pinned],
+                "y": values,
+                "dash": [" ".join(map(str, self.style.dash(slot))) or "solid" for slot, _ in pinned],
+            }
+            for one in values:
+                self.axis.note(one)
 
     def _extend(self) -> None:
         """Add the points that came since the last call."""
@@ -153,6 +181,10 @@ class Chart:
         source = (self._ghost if before else self._live)[slot]
         return {"x": list(source.data["x"]), "y": list(source.data["y"])}
 
+    def kept_points(self) -> dict[str, list[list[float]]]:
+        """The columns x and y of the lines of pinned runs."""
+        return {name: [list(line) for line in self._pinned.data[name]] for name in ("x", "y")}
+
     @property
     def colours(self) -> list[str]:
         """The colours of all lines by slot."""
@@ -164,6 +196,7 @@ class Chart:
         for slot, (live, ghost) in enumerate(zip(self._live_lines, self._ghost_lines, strict=True)):
             live.glyph.line_color = self.style.colour(palette, slot)
             ghost.glyph.line_color = palette.ghost
+        self._pinned_lines.glyph.line_color = palette.ghost
         dress(self.figure, palette)
         self.names.recolour(palette)
         if self._mark is not None:
@@ -186,13 +219,19 @@ class Chart:
 
     def _write_tooltip(self) -> None:
         style, palette = self.style, self.palette
-        rows = [
-            (f"l{slot}", line.name, style.colour(palette, slot), style.dash(slot)) for slot, line in self.lines.items()
-        ]
-        rows += [
-            (f"b{slot}", f"{line.name}, before", palette.ghost, style.dash(slot)) for slot, line in self._before.items()
-        ]
-        text = crosshair.rows(rows) if rows else None
+        rows: dict[tuple[int, str], crosshair.Row] = {}
+
+        def add(key: str, slot: int, line: Series, colour: str) -> None:
+            row = rows.setdefault((slot, line.name), crosshair.Row(line.name, colour, style.dash(slot), {}))
+            row.keys[line.run] = key
+
+        for slot, line in self.lines.items():
+            add(f"l{slot}", slot, line, style.colour(palette, slot))
+        for slot, line in self._before.items():
+            add(f"b{slot}", slot, line, palette.ghost)
+        for number, (slot, line) in enumerate(self._kept):
+            add(f"p{number}", slot, line, palette.ghost)
+        text = crosshair.table(list(rows.values())) if rows else None
         if self._hover.tooltips != text:
             self._hover.tooltips = text
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from bokeh.models.annotations import Span
 from bokeh.models.callbacks import CustomJS
@@ -26,20 +28,23 @@ const nearest = (xs, x) => {  // the place of the nearest of increasing numbers
   }
   return low > 0 && x - xs[low - 1] < xs[low] - x ? low - 1 : low;
 };
+const earlier = (n) => ({ x: pinned.data.x[n], y: pinned.data.y[n] });  // a line of a pinned run
 const step_at = (x) => {  // the nearest measurement of any line
   let found = NaN;
-  for (const { data } of [...live, ...before]) {
+  for (const data of [...[...live, ...before].map((line) => line.data), ...pinned.data.x.map((_, n) => earlier(n))]) {
     const at = data.x[nearest(data.x, x)];
     if (at != null && !(Math.abs(at - x) >= Math.abs(found - x))) found = at;
   }
   return found;
 };
 """
-# `format` names what is asked for: the epoch, or a line: "l3" is line 3, "b3" that of the previous run.
+# `format` names what is asked for: the epoch, or a line: "l3" is line 3, "b3" that of the previous run, "p3" line 3 of
+# the pinned ones.
 _VALUE = """
 const x = step_at(special_vars.x);
 if (format === "epoch") return Number.isFinite(x) ? x.toFixed(2) : "–";
-const { data } = (format[0] === "b" ? before : live)[Number(format.slice(1))];
+const number = Number(format.slice(1));
+const data = format[0] === "p" ? earlier(number) : (format[0] === "b" ? before : live)[number].data;
 const place = nearest(data.x, x), y = data.y[place];
 if (!(Math.abs(data.x[place] - x) <= 0.02 * (range.end - range.start)) || !Number.isFinite(y)) return "–";
 if (percent) return (100 * y).toFixed(digits) + " %";
@@ -59,6 +64,11 @@ range.setv(zoomed ? { start: reset_start, end: reset_end } : { start, end: start
 _EVERYWHERE = 1e9  # epochs
 
 
+Lines = dict[str, Any]
+"""The sources of a chart's lines: `live` and `before` have one for each line by slot, with the columns x and y;
+`pinned` is one source with a list of such columns."""
+
+
 class Crosshair:
     """The line, which all charts with the same axis of epochs share.
 
@@ -69,46 +79,63 @@ class Crosshair:
     def __init__(self) -> None:
         self.line = Span(dimension="height", line_width=1, line_dash=[3, 3], level="overlay", visible=False)
 
-    def join(
-        self, chart: figure, x: Range1d, live: Sequence[ColumnDataSource], before: Sequence[ColumnDataSource]
-    ) -> None:
-        """Draw the line in a chart too, and let the pointer move it there; its lines are in these sources."""
+    def join(self, chart: figure, x: Range1d, lines: Lines) -> None:
+        """Draw the line in a chart too, and let the pointer move it there."""
         chart.add_layout(self.line)
         chart.js_on_event("doubletap", CustomJS(args={"range": x}, code=_ZOOM))
-        lines = {"live": list(live), "before": list(before), "line": self.line}
+        lines = {**lines, "line": self.line}
         chart.js_on_event("mousemove", CustomJS(args=lines, code=_STEP + _MOVE))
         chart.js_on_event("mouseleave", CustomJS(args=lines, code=_LEAVE))
 
 
-def hover(
-    chart: figure, x: Range1d, live: Sequence[ColumnDataSource], before: Sequence[ColumnDataSource], format_: str
-) -> HoverTool:
+def hover(chart: figure, x: Range1d, lines: Lines, format_: str) -> HoverTool:
     """One tooltip wherever the pointer is over a chart; `rows` makes its text.
 
     Args:
         chart: the chart.
         x: its axis.
-        live, before: sources with the columns x and y of its lines by slot, and of those of the previous run.
+        lines: its lines.
         format_: Bokeh's number format of the values.
     """
     everywhere = ColumnDataSource({"x": [-_EVERYWHERE, _EVERYWHERE], "y": [1, 1]})
     invisible = chart.add_glyph(everywhere, Line(x="x", y="y", line_color=None))
     digits = len(format_.rstrip(" %").partition(".")[2])
-    args = {"live": list(live), "before": list(before), "range": x, "percent": "%" in format_, "digits": digits}
+    args = {**lines, "range": x, "percent": "%" in format_, "digits": digits}
     value = CustomJSHover(args=args, code=_STEP + _VALUE)
     tool = HoverTool(renderers=[invisible], mode="vline", line_policy="none", formatters={"$x": value}, tooltips=None)
     chart.add_tools(tool)
     return tool
 
 
-def rows(lines: Sequence[tuple[str, str, str, Sequence[int]]]) -> str:
-    """The tooltip of these lines: key ("l3" or "b3"), name, colour and dash of each."""
+@dataclass(frozen=True)
+class Row:
+    """A row of the tooltip.
+
+    Attributes:
+        name, colour, dash: of the line.
+        keys: of its values by run, for example "l3", "b3" or "p3".
+    """
+
+    name: str
+    colour: str
+    dash: Sequence[int]
+    keys: dict[str, str]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The tooltip: a row for each line, and a column for each run; the empty name stands for the current run."""
+    runs = list(dict.fromkeys(["", *(run for row in rows for run in row.keys)]))
+    end = 'style="text-align:right;padding-left:8px;max-width:92px;overflow:hidden;text-overflow:ellipsis"'
+    heads = "".join(f"<th {end}>{_plain(run or 'now')}</th>" for run in runs)
     cells = "".join(
-        f'<tr><td><svg width="24" height="6"><line x2="24" y1="3" y2="3" stroke="{colour}" stroke-width="2.4" '
-        f'stroke-dasharray="{" ".join(map(str, dash))}"/></svg></td><td>{_plain(name)}</td>'
-        f'<td style="text-align:right;padding-left:8px"><b>$x{{{key}}}</b></td></tr>'
-        for key, name, colour, dash in lines
+        f'<tr><td><svg width="24" height="6"><line x2="24" y1="3" y2="3" stroke="{row.colour}" stroke-width="2.4" '
+        f'stroke-dasharray="{" ".join(map(str, row.dash))}"/></svg></td><td>{_plain(row.name)}</td>'
+        + "".join(f"<td {end}><b>{f'$x{{{row.keys[run]}}}' if run in row.keys else '–'}</b></td>" for run in runs)
+        + "</tr>"
+        for row in rows
     )
+    if runs != [""]:
+        cells = f'<tr style="font-size:11px"><th></th><th></th>{heads}</tr>{cells}'
     return (
         '<div style="margin:-5px;padding:5px 8px;background:var(--card);color:var(--text);white-space:nowrap;'
         'font-variant-numeric:tabular-nums">epoch <b>$x{epoch}</b>'

@@ -3,28 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from mdfa_app.comparison.history import History, Series
+from mdfa_app.settings.link import Link
 from mdfa_app.settings.rules import Rule
 from mdfa_app.trainer.messages import Facts, Position
 from mdfa_core import Experiment
+from mdfa_core.base.errors import InvalidValue
 from mdfa_core.nets.networks import parse_architecture
 from mdfa_core.stage import Film, Look
 
+PINS = 5
+"""The number of runs that can be pinned: with more, grey lines hide each other."""
+BEFORE = "before"
+"""Names the previous run."""
 
-@dataclass(frozen=True)
+
+@dataclass(eq=False)
 class Lane:
     """One rule that is compared.
 
     Attributes:
         history: the measurements of its net.
         rule: the current rule of the net; after a switch it differs from the rule the lane is named after.
+        settings: of its net.
     """
 
     history: History
     rule: Rule
+    settings: Experiment
+
+
+@dataclass(eq=False)
+class Pin:
+    """A run that a visitor keeps to compare others with. While it is the current run, it goes on.
+
+    Attributes:
+        name: the visitor's name for it.
+        lanes: its rules by name.
+        link: to the page as it was then.
+    """
+
+    name: str
+    lanes: dict[str, Lane]
+    link: Link = field(default_factory=Link)
+
+    @property
+    def settings(self) -> Experiment:
+        """The settings that its nets share."""
+        return next(iter(self.lanes.values())).settings
 
 
 @dataclass(kw_only=True)
@@ -44,7 +73,8 @@ class Comparison:
         films: the frames of each net on the stage, by rule.
         look: the unit that the visitor looks at.
         signals: of this unit, as `mdfa_core.stage.UnitSignals.to_dict` gives them; empty until they have come.
-        before: the histories of the previous run, drawn in grey.
+        before: the lanes of the previous run, drawn in grey.
+        pinned: runs that the visitor keeps, drawn in grey, too.
     """
 
     rules: dict[str, Rule]
@@ -59,7 +89,8 @@ class Comparison:
     films: dict[str, Film] = field(default_factory=dict)
     look: Look | None = None
     signals: dict[str, Any] = field(default_factory=dict)
-    before: dict[str, History] = field(default_factory=dict)
+    before: dict[str, Lane] = field(default_factory=dict)
+    pinned: list[Pin] = field(default_factory=list)
 
     @property
     def chosen_rules(self) -> list[Rule]:
@@ -82,6 +113,16 @@ class Comparison:
         return len(parse_architecture(self.experiment.network).hidden)
 
     @property
+    def updates_level(self) -> str:
+        """The level at which updates are compared: the mini-batch's unless single examples are chosen."""
+        return "example" if self.level == "example" else "batch"
+
+    @property
+    def measured(self) -> bool:
+        """Whether any net has been measured."""
+        return any(len(lane.history.probed) for lane in self.lanes.values())
+
+    @property
     def worth_keeping(self) -> bool:
         """Whether any curve is long enough to compare another one with."""
         return any(lane.history.worth_keeping for lane in self.lanes.values())
@@ -90,15 +131,52 @@ class Comparison:
         """The place of a rule among all rules, which gives its colour and dash."""
         return list(self.rules).index(name)
 
-    def title(self, name: str) -> str:
-        """The title of a lane; after a switch it names both rules."""
-        rule, title = self.lanes[name].rule, self.rules[name].title
+    def title(self, name: str, lane: Lane | None = None) -> str:
+        """The title of a lane, by default of the current run; after a switch it names both rules."""
+        rule, title = (lane or self.lanes[name]).rule, self.rules[name].title
         return title if rule.name == name else f"{title} → {rule.title}"
+
+    @property
+    def current_pin(self) -> Pin | None:
+        """The current run as it is pinned, if it is."""
+        return next((pin for pin in self.pinned if self.is_current(pin)), None)
+
+    def is_current(self, pin: Pin) -> bool:
+        """Whether a pinned run is the current one."""
+        return any(pin.lanes.get(name) is lane for name, lane in self.lanes.items())
+
+    def pin(self, name: str, link: Link) -> None:
+        """Keep the current run.
+
+        Args:
+            name: for it; `free_name` of it counts.
+            link: to the page as it is.
+
+        Raises:
+            InvalidValue: it has no curves yet, it is pinned, or there is no place.
+        """
+        if not self.measured:
+            raise InvalidValue("this run has no curves yet: train it first, then pin it")
+        if self.current_pin is not None:
+            raise InvalidValue(f"this run is pinned already, as “{self.current_pin.name}”")
+        if len(self.pinned) >= PINS:
+            raise InvalidValue(f"{PINS} runs are pinned, the most allowed: remove one, then pin this run")
+        self.pinned.append(Pin(self.free_name(name), dict(self.lanes), link))
+
+    def unpin(self, name: str) -> None:
+        """Remove a pinned run; a name that no run has is ignored."""
+        self.pinned = [pin for pin in self.pinned if pin.name != name]
+
+    def free_name(self, name: str) -> str:
+        """The name, with a number if a pinned run has it."""
+        taken = {BEFORE, *(pin.name for pin in self.pinned)}
+        names = (name, *(f"{name} ({number})" for number in range(2, PINS + 2)))
+        return next(one for one in names if one not in taken)
 
     def begin(self, experiment: Experiment) -> None:
         """Replace the nets by new ones; the curves of the old ones are kept in `before`."""
         if self.worth_keeping:
-            self.before = {name: lane.history for name, lane in self.lanes.items()}
+            self.before = self.lanes
         self.experiment, self.facts = experiment, None
         self.position, self.films = Position(0, 0), {}
         self.look_at(None)
@@ -106,11 +184,20 @@ class Comparison:
 
     def compare(self, names: Iterable[str]) -> None:
         """Compare these rules: lanes that stay are kept, new ones are empty."""
+        pin = self.current_pin
         self.compared = tuple(names)
         if self.drawn not in self.compared:
             self.drawn = self.compared[0]
         self.lanes = {name: self.lanes.get(name) or self._new_lane(name) for name in self.compared}
         self.films = {name: film for name, film in self.films.items() if name in self.lanes}
+        if pin is not None:
+            pin.lanes = {**self.lanes, **pin.lanes}
+
+    def change_learning_rate(self, experiment: Experiment) -> None:
+        """Record that the nets learn by these settings from now on, which differ in the learning rate."""
+        self.experiment = experiment
+        for lane in self.lanes.values():
+            lane.settings = experiment
 
     def learn_facts(self, facts: Facts) -> None:
         """Take what is known about the nets once they are made."""
@@ -129,16 +216,37 @@ class Comparison:
 
     def switch(self, name: str, rule: Rule) -> None:
         """Record that the net of rule `name` learns by `rule` from now on."""
-        self.lanes[name] = replace(self.lanes[name], rule=rule)
+        self.lanes[name].rule = rule
 
-    def series(self, curve: str, column: str) -> tuple[dict[int, Series], dict[int, Series]]:
-        """One column of a curve of every net, by slot: of the current nets, and of the previous run."""
+    @property
+    def longest_before(self) -> float:
+        """The last epoch of the previous run and of all pinned ones."""
+        earlier = [*self.before.values(), *(lane for pin in self.pinned for lane in pin.lanes.values())]
+        return max((lane.history.end for lane in earlier), default=0.0)
+
+    def series(
+        self, curve: str, column: str
+    ) -> tuple[dict[int, Series], dict[int, Series], tuple[tuple[int, Series], ...]]:
+        """One column of a curve of every net by slot: of the current run, of the previous one, and of the pinned ones.
+
+        No net is there twice: a pinned run is not the previous one, and its nets that still learn are the current ones.
+        """
+
+        def line(name: str, lane: Lane, run: str = "") -> tuple[int, Series]:
+            return self.slot(name), Series(lane.history.curves[curve], column, self.title(name, lane), run)
+
+        pinned = {id(lane) for pin in self.pinned for lane in pin.lanes.values()}
+        current = {id(lane) for lane in self.lanes.values()}
         return (
-            {self.slot(name): Series(lane.history.curves[curve], column, self.title(name))
-             for name, lane in self.lanes.items()},
-            {self.slot(name): Series(history.curves[curve], column, history.name)
-             for name, history in self.before.items()},
-        )  # fmt: skip
+            dict(line(name, lane) for name, lane in self.lanes.items()),
+            dict(line(name, lane, BEFORE) for name, lane in self.before.items() if id(lane) not in pinned),
+            tuple(
+                line(name, lane, pin.name)
+                for pin in self.pinned
+                for name, lane in pin.lanes.items()
+                if id(lane) not in current
+            ),
+        )
 
     def _new_lane(self, name: str) -> Lane:
-        return Lane(History(self.rules[name].title, self.steps_per_epoch), self.rules[name])
+        return Lane(History(self.rules[name].title, self.steps_per_epoch), self.rules[name], self.experiment)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from mdfa_app.comparison.comparison import Comparison, Pin
 from mdfa_app.comparison.history import History
 from mdfa_app.settings.rules import Rule
 from mdfa_app.settings.words import written
@@ -32,50 +33,74 @@ NOTEBOOK_DEFAULTS = Experiment(epochs=30, learning_rate=0.01)
 # -------------------------------------------------------------------------------------------------------------- curves
 
 
-def table(histories: Mapping[str, History]) -> pd.DataFrame:
-    """All points of all curves: columns rule, epoch, quantity and value. A quantity of a layer ends with its number.
+CURRENT = "current"
+"""Names the current run in tables if it is not pinned."""
 
-    The rows are as dense as the curves, which lose rows in a long run.
+
+def runs(comparison: Comparison) -> dict[str, dict[str, History]]:
+    """The histories of the current run by rule, and those of the pinned runs, by the name of the run."""
+    pin = comparison.current_pin
+    found = {pin.name if pin else CURRENT: {name: lane.history for name, lane in comparison.lanes.items()}}
+    for pin in comparison.pinned:
+        kept = {name: lane.history for name, lane in pin.lanes.items()}
+        found[pin.name] = {**kept, **found.get(pin.name, {})}
+    return found
+
+
+def table(runs: Mapping[str, Mapping[str, History]]) -> pd.DataFrame:
+    """All points of all curves: columns rule, epoch, quantity, value and run.
+
+    A quantity of a layer ends with the layer's number. Rows are as dense as the curves, which lose rows in a long run.
     """
     rows = [
-        (name, row["x"], f"{curve}: {quantity}", value)
+        (name, row["x"], f"{curve}: {quantity}", value, run)
+        for run, histories in runs.items()
         for name, history in histories.items()
         for curve, drawn in history.curves.items()
         for row in drawn.rows
         for quantity, value in row.items()
         if quantity != "x"
     ]
-    return pd.DataFrame(rows, columns=["rule", "epoch", "quantity", "value"])
+    return pd.DataFrame(rows, columns=["rule", "epoch", "quantity", "value", "run"])
 
 
-def csv(histories: Mapping[str, History]) -> bytes:
+def csv(runs: Mapping[str, Mapping[str, History]]) -> bytes:
     """`table` as CSV, UTF-8."""
-    return table(histories).to_csv(index=False).encode()
+    return table(runs).to_csv(index=False).encode()
 
 
-def parquet(histories: Mapping[str, History]) -> bytes:
+def parquet(runs: Mapping[str, Mapping[str, History]]) -> bytes:
     """`table` as Parquet."""
     file = io.BytesIO()
-    table(histories).to_parquet(file, index=False)
+    table(runs).to_parquet(file, index=False)
     return file.getvalue()
 
 
 # ------------------------------------------------------------------------------------------------------- configuration
 
 
-def configuration(settings: Experiment, rules: Sequence[Rule]) -> str:
-    """The experiments by rule as JSON, each for `mdfa train --config`; a note on rules that only the page has."""
-    made: dict[str, Any] = {}
-    for rule in rules:
-        made[rule.name] = rule.experiment(settings).to_dict()
-        if not rule.registered:
-            made[rule.name]["method"] = rule.name
+def configuration(settings: Experiment, rules: Sequence[Rule], pinned: Sequence[Pin] = ()) -> str:
+    """The experiments by rule as JSON, each for `mdfa train --config`; a note on rules that only the page has.
+
+    Those of pinned runs follow by the name of the run.
+    """
+    kept = {
+        pin.name: {lane.rule.name: _experiment(lane.settings, lane.rule) for lane in pin.lanes.values()}
+        for pin in pinned
+    }
+    used = [*rules, *(lane.rule for pin in pinned for lane in pin.lanes.values())]
     note = (
         {}
-        if all(rule.registered for rule in rules)
+        if all(rule.registered for rule in used)
         else {"note": "rules ending in -free exist only on the page; the Python program defines them"}
     )
-    return json.dumps({"experiments": made, **note}, indent=2)
+    made = {"experiments": {rule.name: _experiment(settings, rule) for rule in rules}}
+    return json.dumps(made | ({"pinned": kept} if kept else {}) | note, indent=2)
+
+
+def _experiment(settings: Experiment, rule: Rule) -> dict[str, Any]:
+    made = rule.experiment(settings).to_dict()
+    return made if rule.registered else made | {"method": rule.name}
 
 
 def python(settings: Experiment, rules: Sequence[Rule]) -> str:

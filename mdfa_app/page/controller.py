@@ -7,13 +7,14 @@ trainer come in through `receive`. Both ways lead to `_show`, the only place fro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache, partial, singledispatchmethod
+from functools import partial, singledispatchmethod
 from typing import Any
 
 from bokeh.plotting import figure
 
 from mdfa_app.charts.axis import Epochs
 from mdfa_app.comparison.comparison import Comparison
+from mdfa_app.page import pins
 from mdfa_app.page.curves import Curves
 from mdfa_app.page.screen import Edit, Screen
 from mdfa_app.page.settings_form import SettingsForm
@@ -36,11 +37,6 @@ from mdfa_core import Experiment, MdfaError, Run
 from mdfa_core.stage import Look
 from mdfa_core.studies.paper.published import CELLS
 from mdfa_core.training.inspection import Snapshot
-
-
-@lru_cache(maxsize=16)
-def _query(content: link.Link) -> str:
-    return link.write(content, tabs=tuple(TABS))
 
 
 class Page:
@@ -156,7 +152,7 @@ class Page:
     def _show(self) -> None:
         self._refresh_asked = False
         self.view = view_of(self.state)
-        self.widgets.show(self.view, _query(self.link()))
+        self.widgets.show(self.view, pins.query(self.link()))
         self.controls.refresh(self.view.wrong)
         self.stage.show(self.view.stage)
         self.curves.show(self.comparison)
@@ -308,7 +304,7 @@ class Page:
             learning_rate=experiment.learning_rate
         )
         if only_rate and not state.phase.over:  # nets at their end would never learn at the new rate
-            comparison.experiment = experiment
+            comparison.change_learning_rate(experiment)
             self.trainer.set_learning_rate(experiment.learning_rate)
             if comparison.position.step:
                 state.note = f"Learning rate {experiment.learning_rate:g} since epoch {comparison.position.epoch}."
@@ -428,6 +424,22 @@ class Page:
         self.refresh()
 
     # ------------------------------------------------------------------------------------------------ what is looked at
+
+    def pin(self, name: str) -> None:
+        """Keep the current run in the charts, under a visitor's name or the proposed one."""
+        comparison = self.comparison
+        try:
+            comparison.pin(pins.cleaned(name) or pins.proposal(comparison, self.preset), self.link())
+        except MdfaError as error:
+            self.complain(str(error))
+            return
+        self.state.complaint = ""
+        self.refresh()
+
+    def unpin(self, name: str) -> None:
+        """Remove a pinned run; the name comes from a browser."""
+        self.comparison.unpin(name)
+        self.refresh()
 
     def set_level(self, name: str) -> None:
         """Show another level of sign agreement."""

@@ -1,4 +1,4 @@
-"""The charts beside the stage: one line per rule, with the previous runs in grey."""
+"""The charts beside the stage: one line per rule, with the previous and the pinned runs in grey."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class Curves:
     def show(self, comparison: Comparison) -> None:
         """Draw the comparison as it is now; only what differs is sent to the browser."""
         self.charts["agreement"].show(*comparison.series("probed", "unit"))
-        level = "example" if comparison.level == "example" else "batch"
+        level = comparison.updates_level
         self.charts["updates"].show(*comparison.series("probed", level))
         title = self.charts["updates"].style.title
         assign(self._updates, object=f'<h3>{title} <span class="muted">{LEVEL_CHOICES[level].lower()}</span></h3>')
         self.charts["accuracy"].show(*comparison.series("evaluated", "train"), mark=1 / comparison.experiment.classes)
         live = max((lane.history.end for lane in comparison.lanes.values()), default=0.0)
-        self.epochs.fit(live, max((history.end for history in comparison.before.values()), default=0.0))
+        self.epochs.fit(live, comparison.longest_before)
 
     def recolour(self, *, dark: bool) -> None:
         """Take the colours of a theme."""

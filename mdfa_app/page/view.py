@@ -5,7 +5,9 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
+from mdfa_app.page import pins
 from mdfa_app.page.state import PageState
 from mdfa_app.settings import link
 from mdfa_app.settings.cells import find_preset, is_preset
@@ -35,6 +37,7 @@ class View:
         claim: what the preset claims, or why the claim does not apply (markup).
         wrong: why the settings are not allowed; empty if they are.
         stage: the compared rules.
+        pins: the pinned runs, as `page.pins.shown` makes them.
     """
 
     start: str
@@ -47,6 +50,7 @@ class View:
     claim: str
     wrong: str
     stage: StageView
+    pins: dict[str, Any]
 
 
 def view_of(state: PageState) -> View:
@@ -67,6 +71,7 @@ def view_of(state: PageState) -> View:
             pending_rule=state.pending_rule,
             moving=state.phase is Phase.RUNNING,
         ),
+        pins=pins.shown(state.comparison, state.preset),
     )
 
 

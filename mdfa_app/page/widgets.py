@@ -12,6 +12,7 @@ from mdfa_app.charts.live import LiveHTML, Markup, assign
 from mdfa_app.charts.style import PANES, WIDGETS
 from mdfa_app.page.address import Address, copy_button
 from mdfa_app.page.arrival import Arrival
+from mdfa_app.page.pins import Pins
 from mdfa_app.page.view import View
 from mdfa_app.settings.speeds import SPEEDS
 from mdfa_app.settings.words import levels
@@ -80,6 +81,12 @@ class Actions(Protocol):
     def set_dark(self, dark: bool) -> None:
         """Use the colours of a theme."""
 
+    def pin(self, name: str) -> None:
+        """Keep the current run under a name."""
+
+    def unpin(self, name: str) -> None:
+        """Remove a pinned run."""
+
 
 class Widgets:
     """The widgets.
@@ -94,6 +101,7 @@ class Widgets:
         steps: the buttons in `STEPS` by name.
         speed, level: choices.
         presets, claim: the cards, and the claim of the chosen one.
+        pins: the pinned runs.
         dark: the switch of the theme.
         address: keeps the browser's address.
         arrival: tells when the visitor comes, looks away and comes back.
@@ -131,6 +139,7 @@ class Widgets:
         self.dark.jscallback(value="document.documentElement.dataset.theme = cb_obj.active ? 'dark' : 'light'")
         choose(self.dark, actions.set_dark)
         self.presets, self.claim = LiveHTML(actions.pick), LiveHTML(actions.pick)
+        self.pins = Pins(actions.pin, actions.unpin)
         self._status, self._numbers = text(), text()
         self.address = Address()
         self.arrival = Arrival(actions.arrive, actions.look_away)
@@ -143,7 +152,7 @@ class Widgets:
             "start": self.start, "pause": self.pause, "step": self.steps["1"], "step10": self.steps["10"],
             "step_epoch": self.steps["epoch"], "reset": self.reset, "new_seed": self.new_seed, "speed": self.speed,
             "numbers": self._numbers, "status": self._status, "claim": self.claim, "level": self.level,
-            "arrival": self.arrival,
+            "arrival": self.arrival, "pins": self.pins,
         }  # fmt: skip
 
     def show(self, view: View, query: str) -> None:
@@ -154,6 +163,7 @@ class Widgets:
             assign(step, disabled=not view.can_step)
         assign(self.presets, html=view.presets)
         assign(self.claim, html=view.claim)
+        assign(self.pins, shown=view.pins)
         assign(self._status, object=view.status)
         assign(self._numbers, object=view.numbers)
         assign(self.address, query=query)

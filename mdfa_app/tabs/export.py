@@ -11,7 +11,6 @@ import panel as pn
 from mdfa_app.charts.live import Markup, assign
 from mdfa_app.charts.style import PANES, WIDGETS
 from mdfa_app.comparison import export
-from mdfa_app.comparison.history import History
 from mdfa_app.settings.cells import find_preset, is_preset
 from mdfa_app.stage.replay import replay
 from mdfa_app.tabs.tab import Host, Tab, muted
@@ -56,8 +55,10 @@ class ExportTab(Tab):
             )
 
         self.downloads = {
-            "csv": download("Curves as CSV", "curves.csv", lambda: export.csv(self._histories())),
-            "parquet": download("Curves as Parquet", "curves.parquet", lambda: export.parquet(self._histories())),
+            "csv": download("Curves as CSV", "curves.csv", lambda: export.csv(export.runs(page.comparison))),
+            "parquet": download(
+                "Curves as Parquet", "curves.parquet", lambda: export.parquet(export.runs(page.comparison))
+            ),
             "json": download("Settings as JSON", "configuration.json", lambda: self._written("json").encode()),
             "replay": _Download(
                 callback=self.replay, filename="replay.html", label="Replay as HTML", stylesheets=[WIDGETS], margin=0
@@ -95,7 +96,7 @@ class ExportTab(Tab):
         )
 
     def about(self) -> str:
-        return "Files and text for the networks as they are now."
+        return "Files and text for the networks as they are now. Curves and JSON have the pinned runs, too."
 
     def update(self) -> None:
         """Write the settings as they are now, and offer a checkpoint if one can be made."""
@@ -150,12 +151,10 @@ class ExportTab(Tab):
             return f"No checkpoint of this network: {rule.title} exists on this page only."
         return "" if self.page.prepared else "No checkpoint yet: the networks are not made."
 
-    def _histories(self) -> dict[str, History]:
-        return {name: lane.history for name, lane in self.page.comparison.lanes.items()}
-
     def _written(self, form: str) -> str:
         comparison = self.page.comparison
-        return _FORMS[form](comparison.experiment, comparison.chosen_rules)
+        pinned = [comparison.pinned] if form == "json" else []
+        return _FORMS[form](comparison.experiment, comparison.chosen_rules, *pinned)
 
     def _picture_button(self, kind: str) -> pn.widgets.Button:
         """A button that saves the charts beside the stage. The browser draws them, so nothing is sent."""

@@ -6,14 +6,19 @@ import asyncio
 import dataclasses
 import io
 import itertools
+import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from mdfa_app.comparison import export
+from mdfa_app.comparison.comparison import PINS
 from mdfa_app.page.settings_form import LAYERED, OWN
+from mdfa_app.settings import link
 from mdfa_app.settings.limits import LIMITS, Limits
 from mdfa_app.settings.presets import FIRST, PRESETS
 from mdfa_app.settings.rules import rules
@@ -288,6 +293,85 @@ def test_pause_step_reset(visit: Visit) -> None:
     assert not visit.comparison.before
     visit.press("new_seed")
     assert visit.comparison.experiment.seed == 1
+
+
+def test_pinned_runs_stay_in_charts_list_and_exports_until_they_are_removed(visit: Visit) -> None:
+    def pinned() -> list[dict[str, Any]]:
+        return list(visit.view.pins["runs"])
+
+    def kept_lines() -> list[list[float]]:
+        return [list(one) for one in visit.page.curves.charts["agreement"].kept_points()["y"]]
+
+    visit.page.pin("too soon")
+    assert "no curves yet" in visit.view.status
+    visit.train()
+    assert visit.view.pins["proposal"] == "One output"
+    visit.page.pin("  the\nfirst <b>  ")
+    assert [(run["name"], run["what"]) for run in pinned()] == [("the first <b>", "This is the current run.")]
+    assert kept_lines() == [], "it is drawn as the current run"
+    assert visit.view.pins["proposal"] == ""
+    visit.page.pin("again")
+    assert "pinned already, as “the first &lt;b&gt;”" in visit.view.status
+    visit.controls.learning_rate.value = 0.1
+    visit.controls.outputs.value = 2
+    visit.until(lambda: visit.comparison.worth_keeping, "three measurements with two outputs")
+    (run,) = pinned()
+    assert run["what"] == "Unlike the current run: outputs 1."
+    assert run["rows"][0][:2] == ["mDFA", "100 %"]
+    assert visit.view.pins["proposal"] == "outputs 2, learning rate 0.1"
+    (line,) = kept_lines()
+    assert set(line) == {1.0}
+    assert visit.line("agreement", "mdfa", before=True) == [], "it is not drawn twice"
+    visit.press("pause")
+    visit.until_phase(Phase.PAUSED)
+    visit.page.pin("")
+    visit.press("reset")
+    visit.press("reset")
+    assert [run["name"] for run in pinned()] == ["the first <b>", "outputs 2, learning rate 0.1"]
+    assert len(kept_lines()) == 2
+    assert not visit.comparison.before
+    table = export.table(export.runs(visit.comparison))
+    assert set(table.run) == {"the first <b>", "outputs 2, learning rate 0.1"}, "the new run has nothing yet"
+    settings = json.loads(export.configuration(visit.comparison.experiment, [], visit.comparison.pinned))["pinned"]
+    assert settings["the first <b>"]["mdfa"]["learning_rate"] == 0.1, "as it was changed while the run went on"
+    opened, complaints = link.read(pinned()[0]["query"], tabs=tuple(TABS))
+    assert (opened.settings.learning_rate, complaints) == (0.1, [])
+    visit.page.unpin("the first <b>")
+    visit.page.unpin("no such run")
+    assert [run["name"] for run in pinned()] == ["outputs 2, learning rate 0.1"]
+    assert len(kept_lines()) == 1
+
+
+def test_only_so_many_runs_are_pinned_and_their_names_differ(visit: Visit) -> None:
+    for number in range(PINS + 1):
+        visit.train()
+        visit.press("pause")
+        visit.until_phase(Phase.PAUSED)
+        visit.page.pin("mine" if number else "before")
+        if number < PINS:
+            assert visit.page.complaint == ""
+        visit.press("reset")
+        visit.until_phase(Phase.IDLE)
+    names = [run["name"] for run in visit.view.pins["runs"]]
+    assert names == ["before (2)", "mine", *(f"mine ({number})" for number in range(2, PINS))]
+
+
+def test_a_rule_that_leaves_a_pinned_run_stays_pinned(visit: Visit) -> None:
+    visit.train()
+    visit.page.pin("mine")
+    visit.page.pick("toggle:bp")
+    visit.page.pick("toggle:mdfa")
+    (run,) = visit.view.pins["runs"]
+    assert [row[0] for row in run["rows"]] == ["BP", "mDFA"]
+    assert run["what"] == "This is the current run."
+    assert len(visit.page.curves.charts["agreement"].kept_points()["y"]) == 1
+
+
+@pytest.mark.parametrize("message", [None, {"pin": 3}, {"unpin": ["x"]}, ["pin"], {"other": "x"}, {"unpin": "x"}])
+def test_what_the_list_of_pinned_runs_may_not_say_changes_nothing(visit: Visit, message: object) -> None:
+    browser_says(visit.widgets.pins, message)
+    assert visit.view.pins["runs"] == []
+    assert visit.page.complaint == ""
 
 
 def test_no_step_is_lost(visit: Visit) -> None:

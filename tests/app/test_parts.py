@@ -221,14 +221,20 @@ def test_a_zoomed_axis_stays_until_its_visitor_goes_back() -> None:
     assert (epochs.range.start, epochs.range.end, epochs.range.reset_end) == (2, 4.5, 30)
 
 
-def test_a_tooltip_has_a_row_for_each_line_and_each_line_before() -> None:
+def test_a_tooltip_has_a_row_for_each_line_and_a_column_for_each_run() -> None:
     chart = Chart(Style(title="Loss", height=168, format="0.0000", slots=3, top=None), Epochs())
     curve = Curve()
     curve.add(1.0, {"loss": 0.5})
-    chart.show({0: Series(curve, "loss", "BP"), 2: Series(curve, "loss", "<A@1>")}, {0: Series(curve, "loss", "BP")})
+    lines = {0: Series(curve, "loss", "BP"), 2: Series(curve, "loss", "<A@1>")}
+    before = {0: Series(curve, "loss", "BP", "before")}
+    pinned = [(0, Series(curve, "loss", "BP", "<b>$x")), (1, Series(curve, "loss", "FA", "<b>$x"))]
+    chart.show(lines, before, pinned)
     (hover,) = (tool for tool in chart.figure.tools if isinstance(tool, HoverTool))
-    assert re.findall(r"</td><td>(.+?)</td><td.+?<b>(.+?)</b>", str(hover.tooltips)) == [
-        ("BP", "$x{l0}"), ("&lt;A&#64;1&gt;", "$x{l2}"), ("BP, before", "$x{b0}"),
+    text = str(hover.tooltips)
+    assert re.findall(r"<th style[^>]+>(.+?)</th>", text) == ["now", "before", "&lt;b&gt;&#36;x"]
+    cells = [re.findall(r"<td[^>]*>(?:<b>)?([^<]+)<", row) for row in text.split("<tr>")]
+    assert [row for row in cells if row] == [
+        ["BP", "$x{l0}", "$x{b0}", "$x{p0}"], ["&lt;A&#64;1&gt;", "$x{l2}", "–", "–"], ["FA", "–", "–", "$x{p1}"],
     ]  # fmt: skip
     assert len(hover.renderers) == 1, "so there is one tooltip"
     assert chart.axis.end == 0.5
@@ -350,12 +356,13 @@ def test_curves_are_taken_away_whole() -> None:
     history = History("mDFA", steps_per_epoch=3)
     history.add(probed())
     history.add(Progress(step=3, epoch=1, loss=(0.5,), accuracy=(0.75,)))
-    made = pd.read_csv(io.BytesIO(export.csv({"mdfa": history})))
-    assert list(made.columns) == ["rule", "epoch", "quantity", "value"]
+    made = pd.read_csv(io.BytesIO(export.csv({"mine": {"mdfa": history}})))
+    assert list(made.columns) == ["rule", "epoch", "quantity", "value", "run"]
+    assert set(made.run) == {"mine"}
     assert made.set_index("quantity").value["progress: loss"] == 0.5
     assert made.set_index("quantity").value["probed: batch0"] == 0.9
     pytest.importorskip("pyarrow", reason="needs pyarrow for Parquet")
-    pd.testing.assert_frame_equal(pd.read_parquet(io.BytesIO(export.parquet({"mdfa": history}))), made)
+    pd.testing.assert_frame_equal(pd.read_parquet(io.BytesIO(export.parquet({"mine": {"mdfa": history}}))), made)
 
 
 def test_the_python_code_runs_and_trains_every_rule() -> None:

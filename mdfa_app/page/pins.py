@@ -1,0 +1,115 @@
+"""The pinned runs under the charts: the button that pins, and a list of what they came to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import panel as pn
+import param
+
+from mdfa_app.charts.style import PANES, asset
+from mdfa_app.comparison.comparison import Comparison, Lane, Pin
+from mdfa_app.settings import link
+from mdfa_app.settings.cells import find_preset, is_preset
+from mdfa_app.settings.words import percent, written
+from mdfa_app.tabs import TABS
+from mdfa_core import Experiment
+
+LONGEST_NAME = 60
+"""Characters of a run's name."""
+_RULES = 4
+"""The number of rules of a run that are listed."""
+
+
+@lru_cache(maxsize=32)
+def query(content: link.Link) -> str:
+    """The query of a link to a page."""
+    return link.write(content, tabs=tuple(TABS))
+
+
+def differences(of: Experiment, than: Experiment) -> str:
+    """The settings of one experiment that are not those of another, for example "outputs 3, seed 2"."""
+    ours, theirs = of.to_dict(), than.to_dict()
+    return ", ".join(
+        f"{name.replace('_', ' ')} {written(ours[name])}" for name in link.SETTINGS if ours[name] != theirs[name]
+    )
+
+
+def proposal(comparison: Comparison, preset: str) -> str:
+    """A name for the current run: what differs from its preset, or the preset's title if nothing does."""
+    base, title = link.FIRST, "Default settings"
+    if is_preset(preset):
+        base, title = find_preset(preset).experiment, find_preset(preset).title
+    name = differences(comparison.experiment, base) or title
+    return comparison.free_name(name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…")
+
+
+def cleaned(name: str) -> str:
+    """A visitor's name for a run on one line, within its bound."""
+    return " ".join("".join(c if c.isprintable() else " " for c in name).split())[:LONGEST_NAME].strip()
+
+
+def shown(comparison: Comparison, preset: str) -> dict[str, Any]:
+    """What `Pins` shows, as pins.js reads it."""
+    pin = comparison.current_pin
+    return {
+        "proposal": proposal(comparison, preset) if comparison.measured and pin is None else "",
+        "note": ""
+        if comparison.measured
+        else "Train a run, then pin it here: it stays in the charts to compare later runs with.",
+        "runs": [_run(comparison, one) for one in comparison.pinned],
+    }
+
+
+def _run(comparison: Comparison, pin: Pin) -> dict[str, Any]:
+    different = differences(pin.settings, comparison.experiment)
+    if comparison.is_current(pin):
+        what = "This is the current run."
+    elif different:
+        what = f"Unlike the current run: {different}."
+    else:
+        what = "Same settings as the current run."
+    lanes = list(pin.lanes.items())
+    rows = [[comparison.title(name, lane), *_figures(comparison, lane)] for name, lane in lanes[:_RULES]]
+    more = len(lanes) - len(rows)
+    return {
+        "name": pin.name,
+        "query": query(replace(pin.link, settings=pin.settings)),
+        "what": what,
+        "rows": rows,
+        "more": f"{more} more rule{'s' * (more != 1)} in the tab Export" if more else "",
+    }
+
+
+def _figures(comparison: Comparison, lane: Lane) -> list[str]:
+    history = lane.history
+    probed, evaluated = history.probed.last or {}, history.evaluated.last or {}
+    accuracy = percent(evaluated.get("train")) if history.diverged is None else "diverged"
+    return [percent(probed.get("unit")), percent(probed.get(comparison.updates_level)), accuracy]
+
+
+class Pins(pn.custom.JSComponent):
+    """The list. Its browser half sends names, so check them.
+
+    Args:
+        on_pin: called with the visitor's name for the current run.
+        on_unpin: called with the name of the run to remove.
+    """
+
+    shown = param.Dict(default={}, doc="As the function `shown` makes it.")
+
+    _esm = asset("pins.js")
+
+    def __init__(self, on_pin: Callable[[str], None], on_unpin: Callable[[str], None]) -> None:
+        super().__init__(stylesheets=[PANES], sizing_mode="stretch_width", margin=0)
+        self._on_pin, self._on_unpin = on_pin, on_unpin
+
+    def _handle_msg(self, data: Any) -> None:
+        if not isinstance(data, dict):
+            return
+        for word, act in (("pin", self._on_pin), ("unpin", self._on_unpin)):
+            if isinstance(data.get(word), str):
+                act(data[word])
