@@ -291,6 +291,34 @@ def test_one_tooltip_has_all_rules_and_a_double_click_zooms_all_charts(
     wait_until(lambda: ends() == before, "the way back")
 
 
+def test_a_pinned_run_is_listed_and_read_in_the_charts_until_it_is_removed(visitor: Visitor) -> None:
+    page = visitor.page
+    runs = page.get_by_role("region", name="Pinned runs")
+    runs.get_by_text("Train a run, then pin it here").wait_for()
+    visitor.press("10 steps")
+    name = page.get_by_label("Name of this run", exact=True)
+    name.fill("first")
+    name.press("Enter")
+    runs.get_by_text("This is the current run.").wait_for()
+    visitor.mark("Outputs", "2")
+    runs.get_by_text("Unlike the current run: outputs 1.").wait_for()
+    assert runs.get_by_role("row", name=re.compile("^mDFA 100 %")).count() == 1
+    visitor.press("10 steps")
+    runs.get_by_role("button", name="Pin this run", exact=True).wait_for()
+    assert name.input_value() == "outputs 2"
+    # The tooltip moves with the pointer: over the chart until it has a column of the pinned run.
+    page.locator(".agreement .bk-events").hover(position={"x": 80, "y": 60})
+    cell = page.locator(".bk-Tooltip table tr", has_text="mDFA").locator("td").last
+    cell.get_by_text("100.0 %", exact=True).wait_for()
+    assert page.locator(".bk-Tooltip th").all_inner_texts()[-1] == "first"
+    with page.context.expect_page() as opened:
+        runs.get_by_role("link", name="first", exact=True).click()
+    assert "outputs" not in opened.value.url
+    opened.value.close()
+    visitor.press("Remove first")
+    runs.get_by_text("Unlike the current run").wait_for(state="detached")
+
+
 def test_pause_step_and_reset(visitor: Visitor, wait_until: Callable[..., None]) -> None:
     visitor.press("▶ Start")
     visitor.shows("100 % of the unit error signals have the true sign.")
