@@ -62,6 +62,25 @@ def test_formulas_in_docstrings_are_no_markup() -> None:
     assert done[-1] == r"c\*d"
 
 
+TASKS = {
+    "my own CNN, logged and plotted": "tutorials/own_cnn.ipynb",
+    "my own rule over five seeds": "tutorials/own_rule.ipynb",
+    "cells of a table as LaTeX": "howto/latex.md",
+    "my own arrays with four classes": "howto/own_data.md",
+    "learning curves of the published runs": "howto/pandas.md",
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_is_one_click_from_the_home_page(task: str) -> None:
+    """Its page has a block that runs: tests/test_api.py runs those of Markdown, the build runs notebooks."""
+    _, _, paths = (DOCS / "index.md").read_text(encoding="utf-8").partition("## Choose your path\n")
+
+    assert f"]({TASKS[task]})" in paths
+    page = (DOCS / TASKS[task]).read_text(encoding="utf-8")
+    assert "```python" in page or '"cell_type": "code"' in page
+
+
 KNOWN = terms.terms(terms.GLOSSARY.read_text(encoding="utf-8"))
 
 
