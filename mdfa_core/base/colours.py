@@ -1,7 +1,8 @@
 """The colours of charts and figures, light and dark, after Okabe and Ito; every colour also has its own dash.
 
 A rule has the same colour and dash in the app and in every figure. mdfa_app/assets/theme.css repeats the colours as
-`--train`, `--layer0`, `--rule0`, … for everything that is not a canvas.
+`--train`, `--class2`, `--layer0`, … for everything that is not a canvas; classes 0 and 1 are `--train` and
+`--validation`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class Palette:
     batch: str
     train: str
     validation: str
+    classes: tuple[str, ...]
     layers: tuple[str, ...]
     rules: tuple[str, ...]
 
@@ -42,6 +44,18 @@ LIGHT = Palette(
     batch="#a9b4c4",
     train="#0067b1",
     validation="#c44e00",
+    classes=(
+        "#0067b1",
+        "#c44e00",
+        "#00795c",
+        "#b0327f",
+        "#857000",
+        "#6b4fd0",
+        "#2f7f86",
+        "#4a5361",
+        "#9b1c1c",
+        "#4f7300",
+    ),
     layers=("#00795c", "#b0327f", "#0067b1", "#c44e00", "#857000", "#6b4fd0", "#2f7f86", "#4a5361"),
     rules=("#1b2433", "#00795c", "#c44e00", "#0067b1", "#b0327f", "#857000", "#6b4fd0", "#2f7f86"),
 )
@@ -55,6 +69,18 @@ DARK = Palette(
     batch="#56657c",
     train="#5ab4f0",
     validation="#f5a142",
+    classes=(
+        "#5ab4f0",
+        "#f5a142",
+        "#2fc79b",
+        "#ee8ac4",
+        "#e6d84a",
+        "#b9a5ff",
+        "#8fd0d4",
+        "#d0d6e0",
+        "#ff8a80",
+        "#a6d854",
+    ),
     layers=("#2fc79b", "#ee8ac4", "#5ab4f0", "#f5a142", "#e6d84a", "#b9a5ff", "#8fd0d4", "#d0d6e0"),
     rules=("#e8edf4", "#2fc79b", "#f5a142", "#5ab4f0", "#ee8ac4", "#e6d84a", "#b9a5ff", "#8fd0d4"),
 )

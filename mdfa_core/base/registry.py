@@ -16,6 +16,8 @@ class Registry(Mapping[str, T], Generic[T]):
     Command line, app, notebooks and tests read their choices from registries. So adding an entry is enough to make a
     method, an activation or a data set available everywhere.
 
+    An entry can be unlisted: whoever knows its name finds it, but no list, message or iteration shows it.
+
     Args:
         kind: what an entry is, for messages: "data set".
     """
@@ -23,16 +25,17 @@ class Registry(Mapping[str, T], Generic[T]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._entries: dict[str, T] = {}
+        self._unlisted: dict[str, T] = {}
 
-    def add(self, name: str, entry: T) -> T:
+    def add(self, name: str, entry: T, *, listed: bool = True) -> T:
         """Add `entry` under `name` and return it.
 
         Raises:
             InvalidValue: there is an entry of this name.
         """
-        if name in self._entries:
+        if name in self:
             raise InvalidValue(f"the {self.kind} {name!r} already exists: choose another name")
-        self._entries[name] = entry
+        (self._entries if listed else self._unlisted)[name] = entry
         return entry
 
     def remove(self, name: str) -> None:
@@ -42,16 +45,20 @@ class Registry(Mapping[str, T], Generic[T]):
             UnknownName: there is no such entry.
         """
         self[name]
-        del self._entries[name]
+        del (self._entries if self.listed(name) else self._unlisted)[name]
+
+    def listed(self, name: object) -> bool:
+        """Whether there is an entry of this name that lists show."""
+        return isinstance(name, str) and name in self._entries
 
     def __getitem__(self, name: str) -> T:
         try:
-            return self._entries[name]
+            return self._entries[name] if name in self._entries else self._unlisted[name]
         except (KeyError, TypeError):
             raise UnknownName(self.kind, name, self._entries) from None
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name in self._entries
+        return isinstance(name, str) and (name in self._entries or name in self._unlisted)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)

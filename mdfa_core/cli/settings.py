@@ -78,7 +78,7 @@ def _setting_option(setting: dataclasses.Field[Any], kind: type, panel: str) -> 
 
 def _names(setting: dataclasses.Field[Any]) -> dict[str, str] | list[str]:
     """The names that a setting may have; those of learning rules with their acronyms spelled out."""
-    names: list[str] = setting.metadata["choices"]()
+    names = list(setting.metadata["choices"]())
     if setting.name != "method":
         return names
     from mdfa_core.rules.methods import METHODS

@@ -7,6 +7,7 @@
 from mdfa_core.data.arrays import ArrayDataSet
 from mdfa_core.data.cache import TaskCache, TaskSummary
 from mdfa_core.data.datasets import DATASETS, Description, check, describe, fetch
+from mdfa_core.data.own_file import from_file
 from mdfa_core.data.source import ArrayImages, Counts, DataSet, Images
 from mdfa_core.data.tasks import MEMORY_LIMIT, ArraySplit, LazySplit, Split, StackedSplits, Task, load_task
 
@@ -29,5 +30,6 @@ __all__ = [
     "check",
     "describe",
     "fetch",
+    "from_file",
     "load_task",
 ]

@@ -14,7 +14,7 @@ from mdfa_core.data.data_dir import DataDir, find_data_dir
 from mdfa_core.data.digits import Digits
 from mdfa_core.data.image_folder import ImageFolder
 from mdfa_core.data.mnist import Mnist
-from mdfa_core.data.plane import CIRCLES, MOONS, SPIRALS, XOR
+from mdfa_core.data.plane import BLOBS, CHECKERBOARD, CIRCLES, CURVE, MOONS, SPIRALS, XOR
 from mdfa_core.data.source import DataSet
 
 DATASETS: Registry[DataSet] = Registry("data set")
@@ -27,6 +27,9 @@ DATASETS.add("moons", MOONS)
 DATASETS.add("circles", CIRCLES)
 DATASETS.add("spirals", SPIRALS)
 DATASETS.add("xor", XOR)
+DATASETS.add("blobs", BLOBS)
+DATASETS.add("curve", CURVE)
+DATASETS.add("checkerboard", CHECKERBOARD)
 
 
 @final

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -40,14 +43,34 @@ def read_image(path: Path, size: int) -> Pixels:
     """
     if path.exists() and not path.is_file():  # a pipe would wait for ever
         raise DataError(f"{path} is no file: replace or remove it")
+    with opened(path, path) as image:
+        return square(image, size)
+
+
+@contextmanager
+def opened(file: Path | BinaryIO, where: object, formats: tuple[str, ...] | None = None) -> Iterator[Image.Image]:
+    """An image whose header is read. Errors of Pillow in the block, while it decodes, become a `DataError`.
+
+    Args:
+        file: the file, or its content.
+        where: names the file in messages.
+        formats: the formats that are tried; default: all that Pillow has.
+
+    Raises:
+        DataError: the file is missing, truncated, corrupt, or not an image of these formats.
+    """
     try:
-        with Image.open(path) as image:
-            square = _square(_rgb(image), size)
+        with Image.open(file, formats=formats) as image:
+            yield image
     except UnidentifiedImageError:
-        raise DataError(f"{path} is not an image of a known format: replace or remove it") from None
+        raise DataError(f"{where} is not an image of a known format: replace or remove it") from None
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is not a readable image ({error}): replace or remove it") from None
-    return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
+        raise DataError(f"{where} is not a readable image ({error}): replace or remove it") from None
+
+
+def square(image: Image.Image, size: int) -> Pixels:
+    """An open image as `read_image` returns it: uint8 [3, size, size]."""
+    return np.ascontiguousarray(np.asarray(_square(_rgb(image), size)).transpose(2, 0, 1))
 
 
 def _rgb(image: Image.Image) -> Image.Image:

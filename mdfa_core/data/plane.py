@@ -1,4 +1,4 @@
-"""Points of the plane in two classes: moons, circles, spirals and XOR, generated from a fixed seed.
+"""Points of the plane in two classes, generated from a fixed seed: moons, circles, a checkerboard and others.
 
 Axes: N point, F the two features (x to the right, y up).
 """
@@ -84,8 +84,13 @@ class Plane(DataSet):
         """Pixels [N, 2, 1, 1] and classes [N] of one part."""
         count, seed = (_TEST, self.seed + 1) if part == "test" else (_TRAIN, self.seed)
         points_NF, class_ids = self.make(count, seed)
-        pixels_NF = np.rint((points_NF / self.reach + 1) * 127.5).clip(0, 255).astype(np.uint8)
-        return pixels_NF[:, :, None, None], class_ids.astype(np.int64)
+        return to_pixels(points_NF, self.reach)[:, :, None, None], class_ids.astype(np.int64)
+
+
+def to_pixels(points_NF: Points, reach: float) -> Pixels:
+    """Coordinates in [-reach, reach] as pixels, uint8 [N, F]; points outside move to the edge (see `Plane`)."""
+    pixels_NF: Pixels = np.rint((points_NF / reach + 1) * 127.5).clip(0, 255).astype(np.uint8)
+    return pixels_NF
 
 
 def moons(count: int, seed: int) -> tuple[Points, Integers]:
@@ -121,6 +126,32 @@ def xor(count: int, seed: int) -> tuple[Points, Integers]:
     return points_NF + generator.normal(0, 0.05, points_NF.shape), class_ids
 
 
+def blobs(count: int, seed: int) -> tuple[Points, Integers]:
+    """Two normal distributions of standard deviation 0.5, centred at (-1, -1) and (1, 1)."""
+    class_ids, generator = _halves(count), np.random.default_rng(seed)
+    return generator.normal(0, 0.5, (count, 2)) + (2 * class_ids - 1)[:, None], class_ids
+
+
+def curve(count: int, seed: int) -> tuple[Points, Integers]:
+    """Class 1 above the curve f(x) = sin(π x) / 2, |x| ≤ 1: 0.05 ≤ |y - f(x)| ≤ 0.6. Noise 0.03 is added afterwards."""
+    class_ids, generator = _halves(count), np.random.default_rng(seed)
+    x = generator.uniform(-1, 1, count)
+    y = 0.5 * np.sin(math.pi * x) + (2 * class_ids - 1) * generator.uniform(0.05, 0.6, count)
+    return np.stack([x, y], axis=1) + generator.normal(0, 0.03, (count, 2)), class_ids
+
+
+def checkerboard(count: int, seed: int) -> tuple[Points, Integers]:
+    """Nine squares of side 0.6 in rows of three, 2/3 apart; class 1 in the four at the middle of a side. Noise 0.03."""
+    class_ids, generator = _halves(count), np.random.default_rng(seed)
+    squares = np.array([(column, row) for column in (-1, 0, 1) for row in (-1, 0, 1)])
+    odd = np.abs(squares).sum(axis=1) == 1
+    centres = np.where(
+        class_ids[:, None] == 1, generator.choice(squares[odd], count), generator.choice(squares[~odd], count)
+    )
+    points_NF = centres * (2 / 3) + generator.uniform(-0.3, 0.3, (count, 2))
+    return points_NF + generator.normal(0, 0.03, points_NF.shape), class_ids
+
+
 def _halves(count: int) -> Integers:
     """Class 0 for the first half, class 1 for the second."""
     return np.arange(count) * 2 // count
@@ -139,3 +170,8 @@ SPIRALS = Plane(
     title="two spirals", make=spirals, class_names=("first arm", "second arm"), reach=1.1, source=_PLAYGROUND
 )
 XOR = Plane(title="XOR", make=xor, class_names=("equal signs", "different signs"), reach=1.2, source=_PLAYGROUND)
+BLOBS = Plane(title="two blobs", make=blobs, class_names=("lower left", "upper right"), reach=3, source=_PLAYGROUND)
+CURVE = Plane(title="above a curve", make=curve, class_names=("below", "above"), reach=1.25, source=_PLAYGROUND)
+CHECKERBOARD = Plane(
+    title="checkerboard", make=checkerboard, class_names=("black", "white"), reach=1.1, source=_PLAYGROUND
+)

@@ -25,8 +25,8 @@ from mdfa_core.training.inspection import (
     ErrorSignals,
     Integers,
     Pixels,
-    boundary,
     class_probabilities,
+    decision,
     filters,
 )
 
@@ -56,7 +56,7 @@ class Frame:
             the mini-batch is wrong) to 255 (every one is right).
         weights: the drawn weights of each layer, uint8: 128 is 0, and 1 and 255 are ∓ the layer's largest drawn weight.
         certainty: probability of the true class for each pictured image, uint8 [n]: 255 is 1.
-        result: the probability of class 1 in the plane, uint8 [RESOLUTION, RESOLUTION] (row 0 at the bottom); or the
+        result: the network's decision in the plane, uint8 [RESOLUTION, RESOLUTION] (see `decision`); or the
             filters of the first layer, uint8 [n, C, H, W]: 128 is 0, and 1 and 255 are ∓ the filter's largest weight.
     """
 
@@ -224,7 +224,7 @@ def _certainty(run: Run, signals: ErrorSignals, scene: Scene, replica: int) -> P
 
 def _result(run: Run, scene: Scene, replica: int) -> Pixels:
     if scene.points is not None:
-        return shares(boundary(run, RESOLUTION)[replica])
+        return decision(run, RESOLUTION)[replica]
     found = filters(run, replica, most=max(1, len(scene.filter_units)), size=FILTER_SIZE)
     assert found is not None
     return signed(found.weights)

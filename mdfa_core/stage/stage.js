@@ -13,12 +13,12 @@ export const PALETTES = {
   light: {
     ground: "#ffffff", text: "#1b2433", muted: "#566173", line: "#dfe4eb", right: "#00795c", wrong: "#c44e00",
     none: "#868fa0", warn: "#7a5a00", positive: "#0067b1", negative: "#b07500", signal: "#b3261e", accent: "#2456d6",
-    classes: ["#0067b1", "#c44e00"],
+    classes: ["#0067b1", "#c44e00", "#00795c", "#b0327f", "#857000", "#6b4fd0", "#2f7f86", "#4a5361", "#9b1c1c", "#4f7300"],
   },
   dark: {
     ground: "#171d26", text: "#e8edf4", muted: "#9fabbb", line: "#2e3846", right: "#2fc79b", wrong: "#ff9a3d",
     none: "#66738a", warn: "#e6d84a", positive: "#5ab4f0", negative: "#d9b13b", signal: "#ff8a80", accent: "#7aa2ff",
-    classes: ["#5ab4f0", "#f5a142"],
+    classes: ["#5ab4f0", "#f5a142", "#2fc79b", "#ee8ac4", "#e6d84a", "#b9a5ff", "#8fd0d4", "#d0d6e0", "#ff8a80", "#a6d854"],
   },
 };
 const LEVELS = 16; // of the share right, as dots show it
@@ -960,7 +960,7 @@ class RowView {
     if (scene.points) {
       pen.imageSmoothingEnabled = true;
       pen.imageSmoothingQuality = "medium";
-      pen.drawImage(planePicture(frame.result, scene.resolution, palette), x, y, side, side);
+      pen.drawImage(planePicture(frame.result, scene.resolution, palette, scene.class_names.length), x, y, side, side);
       pen.drawImage(stage.points, x, y, side, side);
       frameBox(pen, x, y, side, side, palette.line);
     } else {
@@ -1050,10 +1050,20 @@ function ramp(palette, strength) {
   });
 }
 
+/** 256 colours for the bytes of `decision` in mdfa_core/training/inspection, for more than two classes. */
+function classRamps(palette, strength, classes) {
+  const ends = palette.classes.map(rgb), ground = rgb(palette.ground), width = Math.floor(256 / classes);
+  return Array.from({ length: 256 }, (_, at) => {
+    const label = Math.min(Math.floor(at / width), classes - 1), end = ends[label % ends.length];
+    const share = (strength * Math.min(at - label * width, width - 1)) / (width - 1);
+    return ground.map((from, channel) => from + (end[channel] - from) * share);
+  });
+}
+
 const ramps = new Map();
-function rampOf(palette, strength) {
-  const key = palette.ground + strength;
-  if (!ramps.has(key)) ramps.set(key, ramp(palette, strength));
+function rampOf(palette, strength, classes = 2) {
+  const key = `${palette.ground} ${strength} ${classes}`;
+  if (!ramps.has(key)) ramps.set(key, classes === 2 ? ramp(palette, strength) : classRamps(palette, strength, classes));
   return ramps.get(key);
 }
 
@@ -1069,8 +1079,8 @@ function bitmap(wide, high, colour) {
 }
 
 /** Row 0 of the values is at the bottom. */
-function planePicture(values, side, palette) {
-  const colours = rampOf(palette, 0.62);
+function planePicture(values, side, palette, classes) {
+  const colours = rampOf(palette, 0.62, classes);
   return bitmap(side, side, (at) => colours[values[(side - 1 - Math.floor(at / side)) * side + (at % side)]]);
 }
 
@@ -1150,18 +1160,25 @@ function scatter(signals, palette) {
   return canvas;
 }
 
+/** The marker of each class: a disc, then polygons by their corners. */
+const CORNERS = [
+  [],
+  [[0, -2.6], [2.3, 1.7], [-2.3, 1.7]],
+  [[-1.8, -1.8], [1.8, -1.8], [1.8, 1.8], [-1.8, 1.8]],
+  [[0, -2.6], [2.2, 0], [0, 2.6], [-2.2, 0]],
+  [[0, 2.6], [2.3, -1.7], [-2.3, -1.7]],
+  [[0, -2.3], [2, -1.1], [2, 1.1], [0, 2.3], [-2, 1.1], [-2, -1.1]],
+];
+
 function paintPoints(pen, points, x, y, side, palette, size) {
   points.labels.forEach((label, n) => {
     const left = x + (points.xy[2 * n] / 255) * side, up = y + side - (points.xy[2 * n + 1] / 255) * side;
     pen.beginPath();
-    if (label === 0) pen.arc(left, up, 1.9 * size, 0, 7);
-    else {
-      pen.moveTo(left, up - 2.6 * size);
-      pen.lineTo(left + 2.3 * size, up + 1.7 * size);
-      pen.lineTo(left - 2.3 * size, up + 1.7 * size);
-      pen.closePath();
-    }
-    pen.fillStyle = palette.classes[label];
+    const corners = CORNERS[label % CORNERS.length];
+    if (corners.length === 0) pen.arc(left, up, 1.9 * size, 0, 7);
+    for (const [right, down] of corners) pen.lineTo(left + right * size, up + down * size);
+    pen.closePath();
+    pen.fillStyle = palette.classes[label % palette.classes.length];
     pen.fill();
     pen.strokeStyle = palette.ground;
     pen.lineWidth = 0.6;

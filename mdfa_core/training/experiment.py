@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
@@ -34,7 +34,7 @@ _INTEGERS = ("outputs", "batch_size", "epochs", "image_size", "seed", "task_seed
 
 
 def _setting(
-    default: Any, text: str, choices: Callable[[], list[str]] | None = None, *, added_later: bool = False
+    default: Any, text: str, choices: Callable[[], Collection[str]] | None = None, *, added_later: bool = False
 ) -> Any:
     return field(default=default, metadata={"help": text, "choices": choices, "added later": added_later})
 
@@ -57,7 +57,7 @@ class Experiment:
         InvalidValue: a number is out of range or of the wrong type, or a network or initializer cannot be parsed.
     """
 
-    data: str = _setting("digits", "data set", lambda: list(DATASETS))
+    data: str = _setting("digits", "data set", lambda: DATASETS)
     outputs: int = _setting(
         1, "output units: 1 (two classes, sigmoid), 2 (two classes, softmax) or n >= 3 (n classes, softmax)"
     )

@@ -7,8 +7,9 @@ import pytest
 
 from mdfa_core.base.errors import DataError, UnknownName
 from mdfa_core.data import DATASETS, DataSet, check, describe, fetch
+from mdfa_core.data.plane import Plane
 
-PLANES = ("moons", "circles", "spirals", "xor")
+PLANES = tuple(name for name, data in DATASETS.items() if isinstance(data, Plane))
 EVERY = pytest.mark.parametrize("name", list(DATASETS))
 
 

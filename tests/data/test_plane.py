@@ -1,4 +1,4 @@
-"""Moons, circles, spirals and XOR: their points are where they should be, reproducible, and learnable."""
+"""Moons, circles, spirals and the others: their points are where they should be, reproducible, and learnable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from mdfa_core.training.events import Finished
 
 NOWHERE = DataDir(Path("nowhere"), named=True)
 NAMES = [name for name, data in DATASETS.items() if isinstance(data, Plane)]
-NOISE = {"moons": 0.1, "circles": 0.1, "spirals": 0.03, "xor": 0.05}
+NOISE = {
+    "moons": 0.1, "circles": 0.1, "spirals": 0.03, "xor": 0.05, "blobs": 0.5, "curve": 0.03, "checkerboard": 0.03,
+}  # fmt: skip
 EVERY = pytest.mark.parametrize("name", NAMES)
 
 
@@ -50,7 +52,12 @@ def curves(name: str) -> list[NDArray[np.float64]]:
     ]
 
 
-def test_there_are_four() -> None:
+def squares() -> NDArray[np.float64]:
+    """The centres of the checkerboard's squares, class 1 being those with an odd number."""
+    return np.array([(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1)]) * 2 / 3
+
+
+def test_all_are_known() -> None:
     assert set(NAMES) == set(NOISE)
 
 
@@ -62,6 +69,17 @@ def test_points_are_scattered_around_their_own_curve(name: str, part: str) -> No
         distances = np.maximum(0.1 - np.abs(xy), 0).max(1) + np.maximum(np.abs(xy) - 1, 0).max(1)
         equal = np.sign(xy[:, 0]) == np.sign(xy[:, 1])
         assert np.mean(equal == (class_ids == 0)) > 0.97
+    elif name == "checkerboard":
+        offsets = np.abs(xy[:, None] - squares()).max(2)
+        assert np.mean((offsets.argmin(1) % 2 == 1) == (class_ids == 1)) > 0.97
+        distances = np.maximum(offsets.min(1) - 0.3, 0)
+    elif name == "curve":
+        height = xy[:, 1] - np.sin(np.pi * xy[:, 0]) / 2
+        assert np.mean((height > 0) == (class_ids == 1)) > 0.97
+        distances = np.maximum(np.abs(height) - 0.6, 0) / np.hypot(1, np.pi / 2)
+    elif name == "blobs":
+        distances = np.abs(xy - (2 * class_ids - 1)[:, None])
+        assert distances.mean() == pytest.approx(NOISE[name] * math.sqrt(2 / math.pi), rel=0.05)
     else:
         lines = curves(name)
         distances = np.array([np.hypot(*(lines[c] - point).T).min() for point, c in zip(xy, class_ids, strict=True)])
@@ -98,7 +116,8 @@ def test_half_of_each_part_is_of_each_class_and_parts_are_drawn_anew(name: str) 
 @pytest.mark.parametrize(
     ("name", "start"),
     [("moons", "45e3e3d5777e91e3"), ("circles", "244be1339563b03c"), ("spirals", "0d50e0c1dca56d5f"),
-     ("xor", "1a8b59f6499fb6fc")],
+     ("xor", "1a8b59f6499fb6fc"), ("blobs", "18e05b6ffe25668c"), ("curve", "0255071dd29daa4f"),
+     ("checkerboard", "a80681b8eb2fd79d")],
 )  # fmt: skip
 def test_the_same_points_on_every_machine(name: str, start: str) -> None:
     assert load_task(name, classes=2, seed=0).checksum.startswith(start)
@@ -133,12 +152,13 @@ def learnt() -> Callable[[str, str, int], float]:
 
 
 @pytest.mark.parametrize("method", ["bp", "dfa", "mdfa"])
-@pytest.mark.parametrize("name", ["moons", "circles", "xor"])
+@pytest.mark.parametrize("name", ["moons", "circles", "xor", "blobs", "curve"])
 def test_they_are_learnt(name: str, method: str, learnt: Callable[[str, str, int], float]) -> None:
     assert learnt(name, method, 30) > 0.95
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["bp", "fa", "dfa", "mdfa"])
-def test_spirals_are_learnt(method: str, learnt: Callable[[str, str, int], float]) -> None:
-    assert learnt("spirals", method, 200) > 0.95
+@pytest.mark.parametrize("name", ["spirals", "checkerboard"])
+def test_the_hard_ones_are_learnt(name: str, method: str, learnt: Callable[[str, str, int], float]) -> None:
+    assert learnt(name, method, 200) > 0.95

@@ -119,7 +119,7 @@ def test_other_images_have_no_plane() -> None:
     run = run_of(**DIGITS)
     assert overview(run).points is None
     assert snapshot(run, overview(run), EVERYTHING).boundary is None
-    with pytest.raises(InvalidValue, match=r"\(1, 8, 8\) are not points of the plane: choose the data set moons"):
+    with pytest.raises(InvalidValue, match=r"\(1, 8, 8\) are not points of the plane: choose a data set of points"):
         boundary(run)
 
 

@@ -9,7 +9,7 @@ Axes: R replica, N example or point, n unit that is shown, C channel, H W space.
 from mdfa_core.training.inspection.arrays import Integers, Pixels, Reals, evenly_spaced
 from mdfa_core.training.inspection.error_signals import ErrorSignals, class_probabilities
 from mdfa_core.training.inspection.examples import UNITS, Example, LayerSignals, example
-from mdfa_core.training.inspection.plane import RESOLUTION, Points, boundary, is_plane, points, unit_response
+from mdfa_core.training.inspection.plane import RESOLUTION, Points, boundary, decision, is_plane, points, unit_response
 from mdfa_core.training.inspection.search import SEARCHED, DisagreeingUnit, any_sign, find_disagreeing
 from mdfa_core.training.inspection.snapshots import (
     Overview,
@@ -53,6 +53,7 @@ __all__ = [
     "any_sign",
     "boundary",
     "class_probabilities",
+    "decision",
     "evenly_spaced",
     "example",
     "filter_of",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mdfa_core.base.errors import InvalidValue
 from mdfa_core.data.plane import SHAPE
@@ -24,7 +25,7 @@ class Points:
 
     Attributes:
         xy: float32 [N, 2], from 0 to 1.
-        labels: int64 [N], 0 or 1.
+        labels: int64 [N], from 0.
         training: bool [N], True for training points and False for validation points.
     """
 
@@ -61,8 +62,31 @@ def boundary(run: Run, resolution: int = RESOLUTION) -> Reals:
     Raises:
         InvalidValue: the run's images are not points of the plane.
     """
-    logits = run.network.forward(run.learner.parameters, _grid(run, resolution)).logits_RNC
-    return as_float32(class_probabilities(logits)[..., 1]).reshape(-1, resolution, resolution)
+    return as_float32(_probabilities(run, resolution)[..., 1])
+
+
+def decision(run: Run, resolution: int = RESOLUTION) -> NDArray[np.uint8]:
+    """What the network says on the grid of `boundary`, one byte a point: uint8 [R, H, W].
+
+    For two classes, 255 times the probability of class 1. For k > 2 classes, the most probable class c and how far its
+    probability p is above chance: c · w + round((w - 1) (k p - 1) / (k - 1)) with w = ⌊256 / k⌋. NaN counts as 0.
+
+    Args:
+        run: the run.
+        resolution: H and W.
+
+    Raises:
+        InvalidValue: the run's images are not points of the plane.
+    """
+    probabilities = _probabilities(run, resolution).float().nan_to_num(0)
+    classes = probabilities.shape[3]
+    if classes == 2:
+        bytes_ = (255 * probabilities[..., 1]).round()
+    else:
+        width = 256 // classes
+        share, winner = probabilities.max(3)
+        bytes_ = winner * width + ((width - 1) * (classes * share - 1).clamp(0) / (classes - 1)).round()
+    return bytes_.to(torch.uint8).cpu().numpy()
 
 
 def unit_response(run: Run, layer: int, unit: int, resolution: int = RESOLUTION, *, replica: int = 0) -> Reals:
@@ -82,12 +106,18 @@ def unit_response(run: Run, layer: int, unit: int, resolution: int = RESOLUTION,
     return as_float32(forward_pass.inputs[layer + 1][0, :, unit]).reshape(resolution, resolution)
 
 
+def _probabilities(run: Run, resolution: int) -> Tensor:
+    """The probability of every class on a grid, [R, H, W, classes]."""
+    logits = run.network.forward(run.learner.parameters, _grid(run, resolution)).logits_RNC
+    return class_probabilities(logits).unflatten(1, (resolution, resolution))
+
+
 def _grid(run: Run, resolution: int) -> torch.Tensor:
     """Network inputs, [1, H · W, …]; the points follow each other from left to right, then from the bottom up."""
     if not is_plane(run):
         raise InvalidValue(
             f"images of the shape {run.tasks[0].input_shape} "
-            f"are not points of the plane: choose the data set moons, circles, spirals or xor"
+            f"are not points of the plane: choose a data set of points, such as moons"
         )
     ticks = (torch.arange(resolution, dtype=torch.float64) + 0.5) / resolution
     y, x = torch.meshgrid(ticks, ticks, indexing="ij")

@@ -9,7 +9,7 @@ import torch
 
 from mdfa_core.training.inspection.arrays import Pixels, Reals, shrunk
 from mdfa_core.training.inspection.examples import Example, example
-from mdfa_core.training.inspection.plane import Points, boundary, is_plane, points
+from mdfa_core.training.inspection.plane import Points, boundary, decision, is_plane, points
 from mdfa_core.training.inspection.weights import Filters, LayerHistograms, filters, histograms
 from mdfa_core.training.run import Run
 
@@ -57,7 +57,7 @@ class SnapshotRequest:
     """The parts that a snapshot should contain.
 
     Attributes:
-        plane: the class probability all over the plane, if the images are points of the plane.
+        plane: what the network says all over the plane, if the images are points of the plane.
         weights: histograms and filters.
         example: one training image, given by its place in the training split.
         unit: a unit that the example must list, as (hidden layer from 0, unit).
@@ -76,7 +76,8 @@ class Snapshot:
     Attributes:
         overview: what stays the same during the run.
         step, epoch: the last mini-batch and its epoch.
-        boundary: the probability of class 1 on a grid, float32 [H, W]; see `boundary`.
+        boundary: the probability of class 1 on a grid, float32 [H, W]; see `boundary`. Only for two classes.
+        decision: the most probable class on a grid, uint8 [H, W]; see `decision`. Only for more classes.
         histograms: of every layer.
         filters: of the first layer.
         example: a training image.
@@ -87,6 +88,7 @@ class Snapshot:
     step: int
     epoch: int
     boundary: Reals | None = None
+    decision: Pixels | None = None
     histograms: tuple[LayerHistograms, ...] | None = None
     filters: Filters | None = None
     example: Example | None = None
@@ -114,11 +116,13 @@ def snapshot(run: Run, overview: Overview, request: SnapshotRequest, replica: in
     example_ = None
     if request.example is not None:
         example_ = example(run, request.example, replica, include=request.unit)
+    plane, two = request.plane and is_plane(run), len(overview.class_names) == 2
     return Snapshot(
         overview=overview,
         step=run.step,
         epoch=run.epoch,
-        boundary=boundary(run)[replica] if request.plane and is_plane(run) else None,
+        boundary=boundary(run)[replica] if plane and two else None,
+        decision=decision(run)[replica] if plane and not two else None,
         histograms=histograms(run, replica) if request.weights else None,
         filters=filters(run, replica) if request.weights else None,
         example=example_,
