@@ -34,6 +34,18 @@ def diverging(dark: bool, strength: float = 1.0) -> Pixels:
     return made
 
 
+@functools.cache
+def class_colours(dark: bool, classes: int, strength: float = 1.0) -> Pixels:
+    """Colours [256, 3] of the bytes of `mdfa_core.training.inspection.decision`, for more than two classes."""
+    palette, width = DARK if dark else LIGHT, 256 // classes
+    ground, ends = np.array(_rgb(palette.surface)), np.array([_rgb(colour) for colour in palette.classes[:classes]])
+    winner, share = np.divmod(np.arange(256), width)
+    winner, share = np.minimum(winner, classes - 1), strength * np.minimum(share, width - 1)[:, None] / (width - 1)
+    made: Pixels = np.rint(ground + (ends[winner] - ground) * share).astype(np.uint8)
+    made.setflags(write=False)
+    return made
+
+
 def hexadecimal(colours: Pixels) -> list[str]:
     """Colours [n, 3] as Bokeh takes a palette."""
     return [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in colours.tolist()]

@@ -8,6 +8,7 @@ import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -18,6 +19,7 @@ from mdfa_app.settings.rules import Rule
 from mdfa_app.settings.words import written
 from mdfa_core import Experiment, Run
 from mdfa_core.base.errors import InvalidValue
+from mdfa_core.data.own_file import OwnFile
 from mdfa_core.runs.capacity import in_words
 
 CHECKPOINT_BYTES = 2**23
@@ -79,23 +81,43 @@ def parquet(runs: Mapping[str, Mapping[str, History]]) -> bytes:
 # ------------------------------------------------------------------------------------------------------- configuration
 
 
-def configuration(settings: Experiment, rules: Sequence[Rule], pinned: Sequence[Pin] = ()) -> str:
-    """The experiments by rule as JSON, each for `mdfa train --config`; a note on rules that only the page has.
+def needs_file(own: OwnFile) -> str:
+    """A sentence that says which file a run needs."""
+    return f"This run needs your own file {own.name} (SHA-256 {own.sha256}), which is not part of this."
 
-    Those of pinned runs follow by the name of the run.
+
+def configuration(
+    settings: Experiment,
+    rules: Sequence[Rule],
+    pinned: Sequence[Pin] = (),
+    files: Mapping[str, OwnFile] = MappingProxyType({}),
+) -> str:
+    """The experiments by rule as JSON, each for `mdfa train --config`; a note on rules and data that only the page has.
+
+    Args:
+        settings: of all rules.
+        rules: the rules.
+        pinned: runs whose experiments follow, by the name of the run.
+        files: the visitor's own files by the names of their data sets.
     """
     kept = {
         pin.name: {lane.rule.name: _experiment(lane.settings, lane.rule) for lane in pin.lanes.values()}
         for pin in pinned
     }
     used = [*rules, *(lane.rule for pin in pinned for lane in pin.lanes.values())]
-    note = (
-        {}
-        if all(rule.registered for rule in used)
-        else {"note": "rules ending in -free exist only on the page; the Python program defines them"}
-    )
+    notes = []
+    if not all(rule.registered for rule in used):
+        notes.append("rules ending in -free exist only on the page; the Python program defines them")
+    needed = dict.fromkeys([settings.data, *(lane.settings.data for pin in pinned for lane in pin.lanes.values())])
+    for data in needed:
+        if data in files:
+            own = files[data]
+            notes.append(
+                f"the data {data} is your own file {own.name} (SHA-256 {own.sha256}), which is not part of this"
+            )
+    note = {"note": "; ".join(notes)} if notes else {}
     made = {"experiments": {rule.name: _experiment(settings, rule) for rule in rules}}
-    return json.dumps(made | ({"pinned": kept} if kept else {}) | note, indent=2)
+    return json.dumps(made | ({"pinned": kept} if kept else {}) | note, indent=2, ensure_ascii=False)
 
 
 def _experiment(settings: Experiment, rule: Rule) -> dict[str, Any]:
@@ -103,17 +125,28 @@ def _experiment(settings: Experiment, rule: Rule) -> dict[str, Any]:
     return made if rule.registered else made | {"method": rule.name}
 
 
-def python(settings: Experiment, rules: Sequence[Rule]) -> str:
-    """A Python program that trains the same nets on the same mini-batches and prints a line per epoch."""
+def python(settings: Experiment, rules: Sequence[Rule], files: Mapping[str, OwnFile] = MappingProxyType({})) -> str:
+    """A Python program that trains the same nets on the same mini-batches and prints a line per epoch.
+
+    Args: as of `configuration`.
+    """
+    own = files.get(settings.data)
     arguments = "".join(f"    {name}={value!r},\n" for name, value in _differing(settings).items())
     free = [rule for rule in rules if not rule.registered]
-    imports = "from mdfa_core import METHODS, Every, Experiment, train\n" if free else ""
-    imports = imports or "from mdfa_core import Every, Experiment, train\n"
+    tables = ["METHODS"] * bool(free) + ["DATASETS"] * (own is not None)
+    imports = f"from mdfa_core import {', '.join([*sorted(tables), 'Every', 'Experiment', 'train'])}\n"
     lines = []
+    if own is not None:
+        imports += "from mdfa_core.data import from_file\n"
     if free:
         imports += "from mdfa_core.rules import Constraint, Method\n"
         imports += "".join(f"{line}\n" for line in sorted({rule.method.transport.python()[0] for rule in free}))
         lines = [_method(rule) for rule in free]
+    if own is not None:
+        lines += [
+            f"# {needs_file(own)} Lay it beside this program.\n",
+            f"DATASETS.add(\n    {settings.data!r},\n    from_file({own.name!r}, sha256={own.sha256!r}),\n)\n",
+        ]
     names = ", ".join(repr(rule.name) for rule in rules)
     return (
         imports
@@ -129,8 +162,14 @@ def python(settings: Experiment, rules: Sequence[Rule]) -> str:
     )
 
 
-def commands(settings: Experiment, rules: Sequence[Rule]) -> str:
-    """Command lines that train the same nets, and one that runs the notebook with the parameters it has."""
+def commands(settings: Experiment, rules: Sequence[Rule], files: Mapping[str, OwnFile] = MappingProxyType({})) -> str:
+    """Command lines that train the same nets, and one that runs the notebook with the parameters it has.
+
+    Args: as of `configuration`.
+    """
+    own = files.get(settings.data)
+    if own is not None:
+        return f"# {needs_file(own)}\n# Commands cannot read it: use the Python program.\n"
     known = [rule for rule in rules if rule.registered]
     lines = []
     for rule in known:

@@ -16,6 +16,7 @@ from mdfa_app.charts.axis import Epochs
 from mdfa_app.comparison.comparison import Comparison
 from mdfa_app.page import pins
 from mdfa_app.page.curves import Curves
+from mdfa_app.page.own_files import OwnFiles, fitted
 from mdfa_app.page.screen import Edit, Screen
 from mdfa_app.page.settings_form import SettingsForm
 from mdfa_app.page.state import PageState
@@ -34,6 +35,7 @@ from mdfa_app.tabs.panel import TabPanel
 from mdfa_app.trainer.messages import Answer, Phase, Update
 from mdfa_app.trainer.trainer import Trainer
 from mdfa_core import Experiment, MdfaError, Run
+from mdfa_core.data.own_file import OwnFile
 from mdfa_core.stage import Look
 from mdfa_core.studies.paper.published import CELLS
 from mdfa_core.training.inspection import Snapshot
@@ -53,6 +55,7 @@ class Page:
         state: all that the page knows.
         view: what it shows beside curves, as it was shown last.
         trainer: trains the nets.
+        own: the visitor's own files.
         controls, widgets, stage, curves, tabs: its parts.
     """
 
@@ -67,7 +70,9 @@ class Page:
         self.trainer.set_speed(SPEEDS[opened.speed])
         self._begin(opened.settings)
         self.view: View = view_of(self.state)
-        self.controls = SettingsForm(opened.settings, on_change=self.change_settings)
+        self.own = OwnFiles(self.soon, self._use_file, self._show_files)
+        self._wanted = opened  # by the link, which may name a file that it does not carry
+        self.controls = SettingsForm(opened.settings, on_change=self.change_settings, on_file=self.own.take)
         self.widgets = Widgets(self.view, speed=opened.speed, level=opened.level, actions=self)
         rules = self.comparison.rules
         self.stage = Stage(rules, on_pick=self.pick, on_switch=self.switch, on_look=self.look)
@@ -90,14 +95,20 @@ class Page:
     def link(self) -> link.Link:
         """The content of a link to this page."""
         state, comparison = self.state, self.comparison
+        own = self.own_file
+        file, sha256 = (own.name, own.sha256) if own else ("", "")
+        if own is None and comparison.experiment.data == self._wanted.settings.data:
+            file, sha256 = self._wanted.file, self._wanted.sha256
         return link.Link(
             preset=state.preset, settings=comparison.experiment, rules=comparison.compared, draw=comparison.drawn,
             level=comparison.level, speed=state.speed, tab=self.tabs.name, embed=state.embed,
+            file=file, sha256=sha256,
         )  # fmt: skip
 
     def close(self) -> None:
         """Stop training: the session is over."""
         self.trainer.close()
+        self.own.close()
 
     # ----------------------------------------------------------------------------------------------- what tabs may use
 
@@ -125,6 +136,16 @@ class Page:
     def prepared(self) -> bool:
         """Whether the nets are made."""
         return self.state.prepared
+
+    @property
+    def own_files(self) -> Mapping[str, OwnFile]:
+        """The visitor's own files by the names of their data sets."""
+        return self.own.files
+
+    @property
+    def own_file(self) -> OwnFile | None:
+        """The visitor's own file that the networks train on; None if it is another data set."""
+        return self.own.files.get(self.comparison.experiment.data)
 
     def watch(self) -> None:
         """Take snapshots with what the open tab asks for."""
@@ -340,6 +361,33 @@ class Page:
         self._restart(opened.settings, start=state.started and missing(opened.settings.data) is None)
         if opened.tab:
             self.open_tab(opened.tab)
+
+    def _show_files(self) -> None:
+        self.controls.show_files(self.own.options(), self.own.said, self.own.wrong)
+        self.refresh()
+
+    def _use_file(self, name: str) -> None:
+        """Train on a file that was read, with settings that fit it; those of the link that named it are kept."""
+        state, comparison, own, wanted = self.state, self.comparison, self.own.files[name], self._wanted
+        self._show_files()
+        experiment = fitted(comparison.experiment, name, own)
+        named = comparison.experiment.replace(data=name, image_size=None)
+        as_wanted = own.sha256 == wanted.sha256 and LIMITS.fits(named)
+        if as_wanted:
+            experiment = named
+        try:
+            LIMITS.check_all([rule.experiment(experiment) for rule in comparison.chosen_rules])
+        except MdfaError as error:
+            self.complain(str(error))
+            return
+        self.controls.show(experiment)
+        state.complaint = state.wrong = ""
+        self._restart(experiment, start=state.started)
+        state.note = f"New networks for {own.name}" + (", the file of the link" if as_wanted else "")
+        state.note += ", training from their first weights." if state.started else ": press Start."
+        if wanted.sha256 and own.sha256 != wanted.sha256:
+            state.note += f" It is not the file {wanted.file} of the link: its SHA-256 differs."
+        self.refresh()
 
     def pick(self, word: str) -> None:
         """Do what a word that was picked in a drawing stands for; the word comes from a browser."""

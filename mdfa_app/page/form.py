@@ -54,6 +54,26 @@ class Field(param.Parameterized):
         }  # fmt: skip
 
 
+class FileField(Field):
+    """A field for a file: the browser sends its name and size, then its content in parts.
+
+    Args:
+        label, help_: as of a `Field`.
+        largest: bytes above which a browser sends no content.
+        on_send: called with whatever a browser sends.
+    """
+
+    def __init__(self, label: str, help_: str, *, largest: int, on_send: Callable[[Any], None]) -> None:
+        self._largest, self._on_send = largest, on_send
+        super().__init__(label, "file", "", help_)
+
+    def take(self, sent: Any) -> None:
+        self._on_send(sent)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "largest": self._largest}
+
+
 class Form(pn.custom.JSComponent):
     """The fields of a form.
 

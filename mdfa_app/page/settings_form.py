@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from mdfa_app.page.form import Field, Form, watch
+from mdfa_app.page.form import Field, FileField, Form, watch
+from mdfa_app.page.own_files import LARGEST
 from mdfa_app.settings.availability import missing
 from mdfa_app.settings.limits import LIMITS, Limits
 from mdfa_core import ACTIVATIONS, DATASETS, INITIALIZERS, NETWORKS, OPTIMIZERS, Experiment, MdfaError
@@ -28,6 +29,10 @@ LAYERED = "layered"
 OWN = "own"
 """The choice of a network written by the visitor."""
 
+_FILE_HELP = (
+    "A CSV file of points: x, y and a label in each line. Or a ZIP archive with one folder of small PNG or JPEG images "
+    "for each class. 2 to 10 classes. Only this page has the data, until it is closed."
+)
 _LONGEST = 200  # characters of a network written by the visitor
 _CONVENTIONS = {"paper": "as in the paper", "released": "as in the released code"}
 _HELP = {setting.name: setting.metadata["help"] for setting in dataclasses.fields(Experiment)}
@@ -40,13 +45,22 @@ class SettingsForm:
         first: the experiment they show at first.
         limits: of this server; choices beyond them are not offered.
         on_change: called with the names of the settings that were changed.
+        on_file: called with what a browser sends of a visitor's own file.
 
     Attributes:
         form: what is shown.
         fields: the fields of every setting that has some, by its name.
+        file: the field for a visitor's own file.
     """
 
-    def __init__(self, first: Experiment, *, limits: Limits = LIMITS, on_change: Callable[[set[str]], None]) -> None:
+    def __init__(
+        self,
+        first: Experiment,
+        *,
+        limits: Limits = LIMITS,
+        on_change: Callable[[set[str]], None],
+        on_file: Callable[[Any], None],
+    ) -> None:
         self._limits, self._on_change = limits, on_change
         self._quiet = False  # whether changes are made by the page
         self._rest = first  # settings that have no field
@@ -61,6 +75,7 @@ class SettingsForm:
             return {entry.title: name for name, entry in table.items()}
 
         self.data = field("Images", "data", "select", _data_sets())
+        self.file = FileField("Your own data", _FILE_HELP, largest=LARGEST, on_send=on_file)
         self.outputs = field("Outputs", "outputs", "segments", self._outputs(first))
         self.network = field("Network", "network", "select", self._networks(first), value=LAYERED)
         self.depth = field(
@@ -118,11 +133,12 @@ class SettingsForm:
             "forward_init": ("forward", "forward_scale"),
             "feedback_init": ("feedback", "feedback_scale"),
         }
-        return {
+        named = {
             part: field
             for name, ones in self.fields.items()
             for part, field in zip(parts.get(name, (name,)), ones, strict=True)
         }
+        return {"data": named.pop("data"), "file": self.file, **named}
 
     def refresh(self, wrong: str = "") -> None:
         """Show the fields as they are.
@@ -134,6 +150,12 @@ class SettingsForm:
         for field in itertools.chain(*self.fields.values()):
             field.wrong = wrong if field is marked else ""
         self.form.refresh()
+
+    def show_files(self, options: Mapping[str, str], said: str, wrong: str) -> None:
+        """Offer the visitor's own data sets (names by title), and say what happens to the newest file."""
+        with self._quietly():
+            self.data.options = {**_data_sets(), **options}
+        self.file.param.update(value=said, wrong=wrong)
 
     def _culprit(self) -> Field | None:
         """The field whose value is not allowed by itself, or else the one that was changed last."""

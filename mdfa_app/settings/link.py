@@ -2,12 +2,14 @@
 
 Keys: `preset`, the settings of an experiment by their names, `rules` (the compared rules, separated by commas), `draw`
 (the rule whose net is drawn), `level`, `speed`, `tab`, `embed` (1 shows the run alone) and `start` (1 starts training).
+A run on a visitor's own file has `file` and `sha256` instead of `data`: a link does not carry the file.
 `write` writes only the differences from the preset, and never `start`; `read` checks every value.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +21,10 @@ from mdfa_app.settings.presets import FIRST, PRESETS
 from mdfa_app.settings.rules import rules
 from mdfa_app.settings.speeds import SPEEDS
 from mdfa_app.settings.words import written
-from mdfa_core import Experiment, MdfaError
+from mdfa_core import DATASETS, Experiment, MdfaError
 from mdfa_core.base.errors import InvalidValue, UnknownName
 from mdfa_core.base.types import field_types
+from mdfa_core.data.own_file import short_name
 from mdfa_core.learning.probes import LEVELS
 
 _LONGEST = 200  # characters of a value
@@ -47,6 +50,7 @@ class Link:
         tab: name of the open tab; empty for the first tab.
         embed: whether the page shows the run alone.
         start: whether training starts by itself.
+        file, sha256: name and SHA-256 of the visitor's own file that is the data; empty for none.
     """
 
     preset: str = FIRST_PRESET
@@ -58,6 +62,8 @@ class Link:
     tab: str = ""
     embed: bool = False
     start: bool = False
+    file: str = ""
+    sha256: str = ""
 
 
 def of_preset(name: str) -> Link:
@@ -83,8 +89,10 @@ def write(state: Link, *, tabs: Sequence[str] = ()) -> str:
         query["preset"] = state.preset or OWN
     ours, theirs = state.settings.to_dict(), base.settings.to_dict()
     for name in SETTINGS:
-        if ours[name] != theirs[name]:
+        if ours[name] != theirs[name] and not (name == "data" and state.file):
             query[name] = _text(ours[name])
+    if state.file:
+        query |= {"file": state.file, "sha256": state.sha256}
     if state.rules != base.rules:
         query["rules"] = ",".join(state.rules)
     if state.draw != (state.rules or ("",))[0]:
@@ -119,7 +127,10 @@ def read(query: str, *, tabs: Sequence[str] = (), limits: Limits = LIMITS) -> tu
             changes |= _choice(key, given.pop(key), allowed, complaints)
     changes |= {key: given.pop(key) == "1" for key in ("embed", "start") if key in given}
     changes |= _rules(given, state.rules, complaints)
-    settings = _settings(given, state.settings, limits, complaints)
+    base, file = state.settings, _file(given, complaints)
+    if file:
+        base, changes = base.replace(data=FIRST.data, outputs=FIRST.outputs), changes | file
+    settings = _settings(given, base, limits, complaints)
     return dataclasses.replace(state, settings=settings, **changes), complaints
 
 
@@ -160,12 +171,27 @@ def _rules(given: dict[str, str], compared: tuple[str, ...], complaints: list[st
     return {"rules": compared, "draw": draw}
 
 
+def _file(given: dict[str, str], complaints: list[str]) -> dict[str, str]:
+    """Name and SHA-256 of the file that a link needs; nothing if it needs none."""
+    file, sha256 = given.pop("file", ""), given.pop("sha256", "")
+    if not file and not sha256:
+        return {}
+    if not re.fullmatch("[0-9a-f]{64}", sha256) or file != short_name(file):
+        complaints.append("the link names a file in a way that no page writes, so it was left out")
+        return {}
+    given.pop("data", None)
+    complaints.append(f"this link needs your own file {file} (SHA-256 {sha256}): choose it under “Your own data”")
+    return {"file": file, "sha256": sha256}
+
+
 def _settings(given: dict[str, str], base: Experiment, limits: Limits, complaints: list[str]) -> Experiment:
     """Apply the settings one by one, so that a setting that is not allowed leaves the others alone."""
     for key, text in given.items():
         try:
             if key not in SETTINGS:
                 raise UnknownName("part of the link", key, SETTINGS)
+            if key == "data" and not DATASETS.listed(text):  # not another visitor's own data either
+                raise UnknownName("data", text, DATASETS)
             changed = base.replace(**{key: _value(key, text)})
         except MdfaError as error:
             complaints.append(str(error))

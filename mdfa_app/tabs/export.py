@@ -16,6 +16,7 @@ from mdfa_app.stage.replay import replay
 from mdfa_app.tabs.tab import Host, Tab, muted
 from mdfa_core import MdfaError
 from mdfa_core.base.errors import InvalidValue
+from mdfa_core.data.plane import SHAPE
 
 CHECKPOINT_SECONDS = 20.0
 """How long the page waits for the training thread to write a checkpoint."""
@@ -42,6 +43,7 @@ class ExportTab(Tab):
         downloads: the buttons by kind of file.
         text: the settings in the chosen form.
         no_checkpoint: a sentence if there can be no checkpoint of the drawn net.
+        own_note: a sentence on the visitor's own data, if the networks train on it.
     """
 
     name, title = "take", "Export"  # the name stands in links that people have saved
@@ -85,9 +87,11 @@ class ExportTab(Tab):
             margin=0,
         )
         self.no_checkpoint = Markup("", stylesheets=[PANES], margin=(4, 0, 0, 0))
+        self.own_note = Markup("", stylesheets=[PANES], margin=(4, 0, 0, 0))
         self.view = pn.Column(
             pn.FlexBox(*self.downloads.values(), *pictures, gap="6px", sizing_mode="stretch_width"),
             self.no_checkpoint,
+            self.own_note,
             self._form,
             self.text,
             link_note,
@@ -104,6 +108,7 @@ class ExportTab(Tab):
         reason = self._why_no_checkpoint()
         assign(self.downloads["checkpoint"], disabled=bool(reason))
         assign(self.no_checkpoint, object=muted(reason) if reason else "")
+        assign(self.own_note, object=muted(self._own_data()))
 
     async def checkpoint(self) -> io.BytesIO | None:
         """The checkpoint of the drawn net, written by the training thread while the server goes on.
@@ -151,10 +156,21 @@ class ExportTab(Tab):
             return f"No checkpoint of this network: {rule.title} exists on this page only."
         return "" if self.page.prepared else "No checkpoint yet: the networks are not made."
 
+    def _own_data(self) -> str:
+        """A sentence on what the exports have of the visitor's own data; empty for other data sets."""
+        own = self.page.own_files.get(self.page.comparison.experiment.data)
+        if own is None:
+            return ""
+        some = "points" if own.data.shape(None) == SHAPE else "images"
+        return (
+            f"A link, a checkpoint and a program need your own file {own.name} (SHA-256 {own.sha256}), which they do "
+            f"not contain. A replay contains some of its {some}."
+        )
+
     def _written(self, form: str) -> str:
         comparison = self.page.comparison
-        pinned = [comparison.pinned] if form == "json" else []
-        return _FORMS[form](comparison.experiment, comparison.chosen_rules, *pinned)
+        pinned = {"pinned": comparison.pinned} if form == "json" else {}
+        return _FORMS[form](comparison.experiment, comparison.chosen_rules, files=self.page.own_files, **pinned)
 
     def _picture_button(self, kind: str) -> pn.widgets.Button:
         """A button that saves the charts beside the stage. The browser draws them, so nothing is sent."""

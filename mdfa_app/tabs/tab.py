@@ -17,6 +17,7 @@ from mdfa_app.charts.axis import Epochs
 from mdfa_app.comparison.comparison import Comparison
 from mdfa_core import Run
 from mdfa_core.base.registry import Registry
+from mdfa_core.data.own_file import OwnFile
 from mdfa_core.training.inspection import Snapshot, SnapshotRequest
 
 
@@ -34,6 +35,10 @@ class Host(Protocol):
     @property
     def figures(self) -> Mapping[str, figure]:
         """The charts beside the stage."""
+
+    @property
+    def own_files(self) -> Mapping[str, OwnFile]:
+        """The visitor's own files by the names of their data sets."""
 
     @property
     def preset(self) -> str:

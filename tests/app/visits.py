@@ -140,6 +140,7 @@ class TabHost:
         self.epochs = Epochs()
         self.figures: dict[str, Any] = {}
         self.preset = self.complaint = ""
+        self.own_files: dict[str, Any] = {}
         self.prepared = True
         self.asked: list[str] = []
         self._run, self._on_watch, self._screen = run, on_watch, screen
