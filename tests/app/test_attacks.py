@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import io
 import json
 import re
 import socket
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +19,7 @@ import psutil
 import pytest
 import requests
 from bokeh.util.token import generate_jwt_token, generate_session_id, get_session_id
+from PIL import Image
 from tornado.httpclient import HTTPClientError
 from tornado.websocket import WebSocketClientConnection, WebSocketClosedError, websocket_connect
 
@@ -321,6 +325,58 @@ def test_a_message_out_of_bounds_ends_its_connection(server: Server) -> None:
                 with contextlib.suppress(WebSocketClosedError):
                     await connection.write_message(frame, binary=isinstance(frame, bytes))
             await ends(connection)
+
+    asyncio.run(attack())
+
+
+def packed(files: dict[str, bytes]) -> bytes:
+    """A ZIP archive."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def files() -> dict[str, bytes]:
+    """Files that a page refuses, by a part of what it then says."""
+    image = io.BytesIO()
+    Image.new("1", (9000, 9000)).save(image, "PNG")  # of 10 kB
+    return {
+        "16.0 MB are allowed": packed({f"a/{n}.png": bytes(2**21) for n in range(100)}),
+        "6,000 are allowed": packed({f"a/{n}": b"" for n in range(10_000)}),
+        "1,048,576 are allowed": packed({f"{place}/{n}.png": image.getvalue() for place in "ab" for n in range(5)}),
+        "256 kB are allowed": b",".join([b"1"] * 10**6),
+        "100,000 columns": b",".join([b"1"] * 10**5),
+        "100,000 characters": b"1,2,a\n1,2," + b"b" * 10**5,
+        "not readable CSV": b'1,2,a\n"' * 30_000,
+        "UTF-8": b"\xff" * 2**17,
+    }
+
+
+def test_files_out_of_bounds_are_refused_and_keep_nobody_waiting(server: Server) -> None:
+    async def attack() -> None:
+        other = await Client.come(server, "rules=mdfa&epochs=2000")
+        client = await Client.come(server)
+        settings = next(id_ for id_, model in client.models.items() if model.get("name") == "settings")
+
+        def give(value: object) -> None:
+            client.event("data_event", model=settings, data={"name": "file", "value": value})
+
+        for sentence, content in files().items():
+            give({"name": "<b>x</b>", "size": len(content)})
+            for start in range(0, len(content), 96 * 1024):
+                give({"part": base64.b64encode(content[start : start + 96 * 1024]).decode()})
+            await client.wait_for(sentence)
+            await other.answered()
+        give({"name": "x", "size": 50 * 2**20})
+        await client.wait_for("a ZIP archive 2 MB")
+        give({"name": "x", "size": 2**20})
+        with contextlib.suppress(WebSocketClosedError):
+            give({"part": "A" * 50 * 2**20})
+        await client.ends()
+        assert "x</b>" not in json.dumps(other.told)
+        await other.close()
 
     asyncio.run(attack())
 

@@ -625,6 +625,64 @@ def test_the_numbers_of_a_long_run_lie_over_nothing(
         context.close()
 
 
+def own_points(*labels: str) -> bytes:
+    """A CSV file of points, ten of each class, far from each other."""
+    rows = [(place + n / 50, n / 10, label) for place, label in enumerate(labels) for n in range(10)]
+    return "\n".join(["x,y,kind", *(f"{x},{y},{label}" for x, y, label in rows)]).encode()
+
+
+def give(visitor: Visitor, name: str, content: bytes) -> None:
+    """Choose a file of one's own."""
+    with visitor.page.expect_file_chooser() as chooser:
+        visitor.press("Choose a file …")
+    chooser.value.set_files({"name": name, "mimeType": "application/octet-stream", "buffer": content})
+
+
+HTML_LABEL = "<img src=x onerror=alert(1)>"
+
+
+def test_points_of_a_file_are_trained_on_and_drawn(visitor: Visitor) -> None:
+    page = visitor.page
+    give(visitor, "my points.csv", own_points("plain", HTML_LABEL, "third"))
+    visitor.shows(re.compile("30 points in 3 classes. Both columns are standardised"))
+    visitor.shows("New networks for my points.csv: press Start.")
+    visitor.state("Ready")
+    assert page.get_by_label("Images", exact=True).locator("option:checked").inner_text() == "your file my points.csv"
+    page.wait_for_function("new URLSearchParams(location.search).get('file') === 'my points.csv'")
+    assert "data=" not in page.url
+    visitor.press("Epoch")
+    visitor.state("Paused")
+    visitor.press("Plane")
+    visitor.shows(f"“{HTML_LABEL}”, training")
+    visitor.shows(f"“{HTML_LABEL}”, validation")
+    chart = page.get_by_role("img", name="The plane").or_(page.locator(".bk-Figure")).last
+    chart.wait_for()
+    visitor.press("Export")
+    visitor.shows(re.compile(r"need your own file my points\.csv \(SHA-256 [0-9a-f]{64}\)"))
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_a_wrong_file_is_refused_and_a_link_asks_for_the_right_one(visitor: Visitor, address: str) -> None:
+    page = visitor.page
+    give(visitor, "wrong.csv", b"1,2,a\n1,nan,b\n")
+    visitor.shows("Line 2 of wrong.csv: y is nan; give a finite number, or remove the line.")
+    give(visitor, "large.csv", b"1" * 3 * 2**20)
+    visitor.shows(re.compile("large.csv has 3.0 MB: a CSV file may have 256 kB"))
+    assert "file=" not in page.url
+    content = own_points("a", "b")
+    give(visitor, "right.csv", content)
+    visitor.shows("New networks for right.csv: press Start.")
+    page.wait_for_function("location.search.includes('sha256=')")
+    link = page.url
+    page.goto("about:blank")
+    page.goto(link)
+    visitor.shows(re.compile(r"This link needs your own file right\.csv"))
+    visitor.state("Ready")
+    give(visitor, "right.csv", content)
+    visitor.shows("New networks for right.csv, the file of the link: press Start.")
+    visitor.state("Ready")
+
+
 def test_on_a_phone_the_networks_come_first_and_settings_are_in_a_drawer(browser: Browser, address: str) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 844})
     try:

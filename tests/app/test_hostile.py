@@ -222,7 +222,18 @@ INPUTS = {
 }  # fmt: skip
 
 
-FIELDS = ("data", "network", "own_network", "activation", "learning_rate", "batch_size", "epochs", "seed", "depth")
+FIELDS = (
+    "data",
+    "network",
+    "own_network",
+    "activation",
+    "learning_rate",
+    "batch_size",
+    "epochs",
+    "seed",
+    "depth",
+    "file",
+)
 
 
 def model_named(visitor: Client, name: str) -> str:
