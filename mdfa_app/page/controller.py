@@ -371,10 +371,10 @@ class Page:
         state, comparison, own, wanted = self.state, self.comparison, self.own.files[name], self._wanted
         self._show_files()
         experiment = fitted(comparison.experiment, name, own)
-        named = comparison.experiment.replace(data=name, image_size=None)
-        as_wanted = own.sha256 == wanted.sha256 and LIMITS.fits(named)
+        as_linked = wanted.settings.replace(data=name, image_size=None)
+        as_wanted = own.sha256 == wanted.sha256 and LIMITS.fits(as_linked)
         if as_wanted:
-            experiment = named
+            experiment, self._wanted = as_linked, link.Link()
         try:
             LIMITS.check_all([rule.experiment(experiment) for rule in comparison.chosen_rules])
         except MdfaError as error:

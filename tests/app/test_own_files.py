@@ -227,15 +227,19 @@ def test_a_page_takes_so_many_files_only(wait_until: Callable[..., None]) -> Non
 
 def test_one_file_is_read_at_a_time_and_none_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting: list[Callable[[], None]] = []
-    monkeypatch.setattr(
-        own_files, "_reader", type("Reader", (), {"submit": lambda self, f, *a: waiting.append(lambda: f(*a))})()
-    )
+
+    class Reader:
+        @staticmethod
+        def submit(work: Callable[..., None], *arguments: Any) -> None:
+            waiting.append(lambda: work(*arguments))
+
+    monkeypatch.setattr(own_files, "_reader", Reader)
     used: list[str] = []
     own = OwnFiles(lambda edit: edit(), used.append, lambda: None)
     for message in (*messages("a.csv", points()), *messages("b.csv", points())):
         own.take(message)
     assert len(waiting) == 1
-    assert "another file is being read" in own.wrong
+    assert "Another file is being read" in own.wrong
     own.close()
     waiting[0]()
     assert not used
@@ -303,8 +307,6 @@ def test_a_link_names_the_file_and_takes_its_settings_back(visit: Visit, wait_un
         assert "renamed.csv, the file of the link" in other.view.status
         ours, theirs = visit.comparison.experiment.to_dict(), other.comparison.experiment.to_dict()
         assert ours.pop("data") != theirs.pop("data")
-        assert ours.pop("outputs") == 1
-        assert theirs.pop("outputs") == 3  # as the visitor's other file had set it
         assert ours == theirs
     finally:
         other.close()

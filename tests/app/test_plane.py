@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mdfa_app.charts.pictures import diverging
+from mdfa_app.charts.pictures import class_colours, diverging, hexadecimal
 from mdfa_app.tabs.plane import PlaneTab, boundary_line
-from mdfa_core import Experiment, Run
+from mdfa_core import DATASETS, Experiment, Run
+from mdfa_core.base.colours import DARK, LIGHT
+from mdfa_core.data import ArrayDataSet
 from mdfa_core.training.inspection import Snapshot, SnapshotRequest, overview, snapshot
 from tests.app.visits import TabHost
 
@@ -32,10 +35,14 @@ def test_field_and_points_are_drawn(moons: Snapshot) -> None:
     assert np.array_equal(tab.field.data["image"][0], moons.boundary)
     points = moons.overview.points
     assert points is not None
-    drawn = [set(zip(source.data["x"], source.data["y"], strict=True)) for source in tab.points]
-    for number, source in enumerate(drawn):
-        chosen = (points.training == (number < 2)) & (points.labels == number % 2)
-        assert source == {tuple(point) for point in points.xy[chosen]}
+    for source, training in zip(tab.points, (True, False), strict=True):
+        chosen = points.training == training
+        drawn = zip(source.data["x"], source.data["y"], source.data["label"], source.data["marker"], strict=True)
+        expected = [
+            (x, y, str(label), ("circle", "triangle")[label])
+            for (x, y), label in zip(points.xy[chosen], points.labels[chosen], strict=True)
+        ]
+        assert list(drawn) == expected
     for name in moons.overview.class_names:
         assert f"“{name}”, training" in tab.key.object
         assert f"“{name}”, validation" in tab.key.object
@@ -51,6 +58,40 @@ def test_points_are_sent_once_and_anew_for_another_run(moons: Snapshot) -> None:
     tab.show(looked(data="xor"))
     assert len(tab.points[0].data["x"]) != len(before["x"]) or not np.array_equal(tab.points[0].data["x"], before["x"])
     assert "equal signs" in tab.key.object
+
+
+@pytest.fixture
+def three() -> Iterator[Snapshot]:
+    """A snapshot of a run on points of three classes."""
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (90, 2, 1, 1), dtype=np.uint8)
+    data = ArrayDataSet(
+        train_images=pixels[:60], train_labels=np.arange(60) % 3, test_images=pixels[60:],
+        test_labels=np.arange(30) % 3, class_names=["a", "b", "<c>"],
+    )  # fmt: skip
+    DATASETS.add("test-three", data)
+    yield looked(data="test-three", outputs=3)
+    DATASETS.remove("test-three")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_three_classes_have_three_colours_and_markers(three: Snapshot, moons: Snapshot, dark: bool) -> None:
+    tab = PlaneTab(TabHost())
+    tab.recolour(dark=dark)
+    tab.show(three)
+    assert three.boundary is None
+    assert np.array_equal(tab.field.data["image"][0], three.decision)
+    assert set(tab.points[0].data["marker"]) == {"circle", "triangle", "square"}
+    assert "“&lt;c&gt;”, training" in tab.key.object
+    assert "probability" not in tab.key.object
+    palette = DARK if dark else LIGHT
+    assert tab.classes.palette == list(palette.classes)
+    assert tab.colours.palette == hexadecimal(class_colours(dark, 3, 0.62))
+    assert class_colours(dark, 3, 0.62)[0].tolist() == class_colours(dark, 3, 0.62)[85].tolist()  # the ground's
+    assert hexadecimal(class_colours(dark, 3))[84::85][:3] == list(palette.classes[:3])
+    tab.show(moons)
+    assert (tab.colours.high, len(tab.line.data)) == (1, 2)
+    assert tab.colours.palette == hexadecimal(diverging(dark, 0.62))
 
 
 def test_the_line_is_where_both_classes_are_equally_probable() -> None:
@@ -71,7 +112,7 @@ def test_other_images_and_cleared_panes_say_so(moons: Snapshot) -> None:
     tab.show(moons)
     tab.clear()
     assert "appears here once" in tab.key.object
-    assert len(tab.field.data["image"]) == len(tab.points[3].data["x"]) == len(tab.line.data["x"]) == 0
+    assert len(tab.field.data["image"]) == len(tab.points[1].data["x"]) == len(tab.line.data["x"]) == 0
     tab.show(dataclasses.replace(moons, boundary=None))
     assert len(tab.field.data["image"]) == 0
 

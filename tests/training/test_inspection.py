@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from mdfa_core import METHODS, Experiment, Run
+from mdfa_core import DATASETS, METHODS, Experiment, Run
 from mdfa_core.base.errors import InvalidValue
+from mdfa_core.data import ArrayDataSet
 from mdfa_core.learning import probes
 from mdfa_core.training import inspection
 from mdfa_core.training.inspection import (
@@ -19,6 +20,7 @@ from mdfa_core.training.inspection import (
     SnapshotRequest,
     any_sign,
     boundary,
+    decision,
     example,
     filters,
     find_disagreeing,
@@ -113,6 +115,33 @@ def test_points_are_where_the_net_sees_them() -> None:
         inputs = run.network.inputs_from(split.gather(torch.arange(len(split))).unsqueeze(0))
         assert np.allclose(points.xy[where], inputs[0], atol=1e-6)
         assert np.array_equal(points.labels[where], split.labels)
+
+
+def test_the_decision_of_two_classes_is_the_boundary_in_bytes() -> None:
+    run = Run(Experiment(**PLANE), device="cpu")
+    assert np.array_equal(decision(run, 8), np.rint(255 * boundary(run, 8)).astype(np.uint8))
+
+
+def test_the_decision_of_more_classes_is_the_class_and_how_far_it_is_above_chance() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 2, 1, 1), dtype=np.uint8)
+    labels = np.arange(60) % 4
+    data = ArrayDataSet(
+        train_images=pixels, train_labels=labels, test_images=pixels, test_labels=labels, class_names=list("abcd")
+    )
+    DATASETS.add("test-four", data)
+    try:
+        run = Run(Experiment(**{**PLANE, "data": "test-four", "outputs": 4, "forward_init": "normal:3"}), device="cpu")
+    finally:
+        DATASETS.remove("test-four")
+    ticks = (np.arange(6) + 0.5) / 6
+    xy = torch.tensor([[x, y] for y in ticks for x in ticks]).reshape(1, 36, 2, 1, 1)
+    logits = run.network.forward(run.learner.parameters, run.network.inputs_from(xy)).logits_RNC
+    probabilities = torch.softmax(logits, 2)[0].numpy().reshape(6, 6, 4)
+    found = decision(run, 6)[0]
+    assert found.dtype == np.uint8
+    assert np.array_equal(found // 64, probabilities.argmax(2))
+    assert len(np.unique(found // 64)) > 1
+    assert found % 64 == pytest.approx(63 * (4 * probabilities.max(2) - 1) / 3, abs=0.51)
 
 
 def test_other_images_have_no_plane() -> None:
