@@ -91,7 +91,7 @@ const KINDS = {
     input.addEventListener("change", () => { take(input.files[0]); input.value = ""; });
     box.addEventListener("dragover", (event) => event.preventDefault());
     box.addEventListener("drop", (event) => { event.preventDefault(); take(event.dataTransfer.files[0]); });
-    return { body: box, named: button, show(field) {
+    return { body: box, show(field) {
       largest = field.largest;
       said.textContent = field.value;
     } };

@@ -95,7 +95,9 @@ class OwnFiles:
         self._parts = None
         if self._reading:
             self._refuse("another file is being read: try again when it is done")
-        elif len(self.files) >= FILES or self._tries >= TRIES:
+            return
+        self._name, self._size = name, size
+        if len(self.files) >= FILES or self._tries >= TRIES:
             self._refuse("this page has taken many files: reload it to add others")
         elif not 0 <= size <= LARGEST:
             self._refuse(
@@ -104,7 +106,7 @@ class OwnFiles:
             )
         else:
             self._tries += 1
-            self._name, self._size, self._parts = name, size, []
+            self._parts = []
             self._say(f"Receiving {name}.")
             if size == 0:
                 self._read(b"")

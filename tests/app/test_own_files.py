@@ -174,6 +174,7 @@ def test_a_large_file_is_refused_by_its_size_and_its_parts_are_not_kept(visit: V
     form = visit.controls.form
     for size in (LARGEST + 1, 10**30, -1):
         browser_says(form, {"name": "file", "value": {"name": "a.zip", "size": size}})
+        assert visit.page.own.wrong.startswith("a.zip has ")
         assert "a CSV file may have 256 kB, and a ZIP archive 2 MB" in visit.page.own.wrong
         browser_says(form, {"name": "file", "value": {"part": "AAAA"}})
         assert visit.page.own._parts is None
