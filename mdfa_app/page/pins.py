@@ -14,7 +14,7 @@ from mdfa_app.charts.style import PANES, asset
 from mdfa_app.comparison.comparison import Comparison, Lane, Pin
 from mdfa_app.settings import link
 from mdfa_app.settings.cells import find_preset, is_preset
-from mdfa_app.settings.words import percent, written
+from mdfa_app.settings.words import percent, setting
 from mdfa_app.tabs import TABS
 from mdfa_core import Experiment
 
@@ -34,7 +34,7 @@ def differences(of: Experiment, than: Experiment) -> str:
     """The settings of one experiment that are not those of another, for example "outputs 3, seed 2"."""
     ours, theirs = of.to_dict(), than.to_dict()
     return ", ".join(
-        f"{name.replace('_', ' ')} {written(ours[name])}" for name in link.SETTINGS if ours[name] != theirs[name]
+        f"{name.replace('_', ' ')} {setting(name, ours[name])}" for name in link.SETTINGS if ours[name] != theirs[name]
     )
 
 

@@ -12,11 +12,11 @@ from mdfa_app.page.state import PageState
 from mdfa_app.settings import link
 from mdfa_app.settings.cells import find_preset, is_preset
 from mdfa_app.settings.presets import PRESETS
-from mdfa_app.settings.words import sentence, written
+from mdfa_app.settings.words import sentence, setting
 from mdfa_app.stage.stage import StageView
 from mdfa_app.stage.stage import view_of as stage_of
 from mdfa_app.trainer.messages import Phase
-from mdfa_core import DATASETS, Experiment
+from mdfa_core import Experiment
 from mdfa_core.studies.paper.published import CELLS
 
 _NAMED = 3
@@ -120,18 +120,12 @@ def changed(before: Experiment, after: Experiment) -> str:
     """The settings that differ in words, for example "outputs to 3"; another seed is another draw of the same thing."""
     ours, theirs = before.to_dict(), after.to_dict()
     found = [
-        f"{name.replace('_', ' ')} to {_value(name, theirs[name])}"
+        f"{name.replace('_', ' ')} to {setting(name, theirs[name])}"
         for name in link.SETTINGS
         if name != "seed" and ours[name] != theirs[name]
     ]
     more = len(found) - _NAMED
     return ", ".join(found[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _value(name: str, value: object) -> str:
-    """A value in words; a visitor's own data by its title."""
-    own = name == "data" and not DATASETS.listed(value) and value in DATASETS
-    return DATASETS[str(value)].title if own else written(value)
 
 
 def _status(state: PageState) -> str:

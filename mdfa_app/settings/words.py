@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mdfa_core import DATASETS
 from mdfa_core.learning.probes import LEVELS
 
 LEVEL_TITLES = {
@@ -24,6 +25,12 @@ def percent(share: float | None) -> str:
 def written(value: object) -> str:
     """A value as people write it: a float as short as possible without a change of its value."""
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+
+
+def setting(name: str, value: object) -> str:
+    """The value of a setting in words; a visitor's own data by its title."""
+    own = name == "data" and value in DATASETS and not DATASETS.listed(value)
+    return DATASETS[str(value)].title if own else written(value)
 
 
 def level_title(level: str) -> str:
