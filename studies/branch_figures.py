@@ -310,6 +310,30 @@ def tables() -> None:
         body,
     )
 
+    again = STUDY.get("second recording", {"rows": {}})
+    table(
+        ["predictor", "KiB", "η", "mean", *PROGRAMS],
+        [
+            [name, f"{row['bits'] / 8192:.1f}", str(row.get("learning rate", "–")), f"{sum(wrong) / len(wrong):.1f}"]
+            + [f"{rate:.1f}" for rate in wrong]
+            for name, row in again["rows"].items()
+            for wrong in [[1000 * row["wrong"][p] / again["traces"][p]["branches"] for p in PROGRAMS]]
+        ],
+    )
+    timed = STUDY["threads"]["microseconds"]
+    table(
+        ["hidden layers of 64", *(f"{METHODS[rule].title}, {part}" for rule in timed for part in ("update", "step"))],
+        [
+            [depth]
+            + [
+                ", ".join(f"{timed[rule][depth][threads][part]:.2f}" for threads in ("1", "2"))
+                for rule in timed
+                for part in ("update", "step")
+            ]
+            for depth in timed["bp"]
+        ],
+    )
+
 
 if __name__ == "__main__":
     for name, draw in FIGURES.items():

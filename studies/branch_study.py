@@ -2,7 +2,8 @@
 
 python studies/branch_study.py [FOLDER [NAME…]]     # FOLDER (default out/branches) keeps traces and finished rows
 
-With names of predictors, only these are measured and written beside the others, as a second recording.
+With names of predictors, only these are measured and written beside the others, as a second recording. With the name
+`threads`, updates by one and two threads are timed; start that with `chrt -f 1` if other programs run.
 """
 
 import datetime
@@ -12,6 +13,7 @@ import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from time import sleep
 
 import numba
 import numpy as np
@@ -119,7 +121,27 @@ def row(make: Callable[[], Predictor], traces: dict[str, BranchTrace], switching
     }
 
 
+def of_threads() -> dict:
+    """Microseconds of a step by rule, depth and threads: minima of interleaved rounds."""
+    best: dict = {rule: {} for rule in ("mdfa", "bp")}
+    for _ in range(4):
+        for rule, depths in best.items():
+            for layers in (1, 2, 4, 8, 16):
+                for threads in (1, 2):
+                    net = DeepPredictor(rule, layers, 64, history=16, pc_inputs=64)
+                    time = step_time(net, steps=20, repeats=100, threads=threads)
+                    found = {"update": round(1e6 * time.update, 3), "step": round(1e6 * time.step, 3)}
+                    before = depths.setdefault(layers, {}).get(threads, found)
+                    depths[layers][threads] = {part: min(found[part], before[part]) for part in found}
+                    sleep(0.2)
+    return {"machine": machine.summary(), "load": [round(load, 1) for load in os.getloadavg()], "microseconds": best}
+
+
 def main(folder: Path, only: list[str]) -> None:
+    if only == ["threads"]:
+        known = json.loads(RESULT.read_text(encoding="utf-8")) | {"threads": of_threads()}
+        RESULT.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+        return
     every = recorded(folder)
     scored = {name: every[name] for name in programs(folder)}
     tuning = [every[name] for name in tuning_programs()]
@@ -186,6 +208,7 @@ def main(folder: Path, only: list[str]) -> None:
     for width in (16, 64):
         for rule in RULES:
             finished(f"steps {rule} {width}", lambda rule=rule, width=width: of_steps(rule, width))
+    rows["threads"] = of_threads()
     write(folder, every, rows)
 
 
@@ -220,6 +243,7 @@ def write(folder: Path, every: dict[str, BranchTrace], rows: dict) -> None:
         "rows": {name: rows[name] for name in (*PREDICTORS, *nets(rows["shape"]["shape"])) if name in rows},
         "TAGE + mDFA 2 × 32, other seeds": rows["other seeds"],
         "microseconds": {name.removeprefix("steps "): rows[name] for name in rows if name.startswith("steps ")},
+        "threads": rows["threads"],
     }
     RESULT.write_text(json.dumps(study, indent=1) + "\n", encoding="utf-8")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import rich_click as click
 
+from mdfa_core.base.errors import InvalidValue
 from mdfa_core.cli.options import Group
 from mdfa_core.cli.output import print_table
 
@@ -61,6 +62,9 @@ def record(command: tuple[str, ...], output: Path, limit: int, skip: int) -> Non
     """  # noqa: D301 - click reads the \b
     from mdfa_core.studies.branch_prediction import record, write_trace
 
+    # A long recording would be lost without a place for it.
+    if not output.absolute().parent.is_dir() or output.is_dir():
+        raise InvalidValue(f"{output} cannot be written: name a file in a folder that exists")
     trace = record(command, limit=limit, skip=skip)
     write_trace(trace, output)
     click.echo(

@@ -42,6 +42,10 @@ def test_predictors_are_measured_on_both_kinds_of_files(mdfa: Callable[..., Done
     ("words", "message"),
     [
         (("record", "nothing-such"), "there is no program nothing-such: name an installed program or the path of one"),
+        (
+            ("record", "-o", "absent/t.npz", "true"),
+            "absent/t.npz cannot be written: name a file in a folder that exists",
+        ),
         (("score", "absent"), "absent cannot be read (No such file or directory): give a branch trace"),
         (("score", __file__), "does not begin with BT9_SPA_TRACE_FORMAT: give a branch trace in the BT9 format"),
         (("score", "absent", "--predictors", "tage"), "unknown predictor 'tage'"),

@@ -51,11 +51,11 @@ class BranchTrace:
             raise InvalidValue(
                 f"a trace has {len(pcs)} addresses and {len(taken)} outcomes: give one outcome per address"
             )
-        try:
-            self.pcs = np.asarray(pcs, np.uint64)
-        except OverflowError:
-            wrong = next(pc for pc in pcs if not 0 <= pc < 1 << 64)
-            raise InvalidValue(f"a branch has the address {wrong}: give addresses of 0 to 2⁶⁴ − 1") from None
+        checked = isinstance(pcs, np.ndarray) and pcs.dtype.kind == "u"
+        for pc in () if checked else pcs:
+            if not (isinstance(pc, int | np.integer) and 0 <= pc < 1 << 64):
+                raise InvalidValue(f"a branch has the address {pc}: give integers of 0 to 2⁶⁴ − 1")
+        self.pcs = np.asarray(pcs, np.uint64)
         self.taken = np.asarray(taken, np.bool_)
         self.instructions, self.command = instructions, command
 

@@ -45,7 +45,7 @@ def test_a_trace_counts_slices_and_compares() -> None:
 def test_what_is_no_trace_is_refused() -> None:
     with pytest.raises(InvalidValue, match="2 addresses and 1 outcomes"):
         BranchTrace((1, 2), (True,))
-    with pytest.raises(InvalidValue, match="address -4: give addresses of 0 to"):
+    with pytest.raises(InvalidValue, match="address -4: give integers of 0 to"):
         BranchTrace((3, -4), (True, True))
     with pytest.raises(InvalidValue, match="address 18446744073709551616: give"):
         BranchTrace((2**64,), (True,))
