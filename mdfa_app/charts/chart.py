@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from bokeh.models.annotations import Label, Span
 from bokeh.models.formatters import BasicTickFormatter, LogTickFormatter, NumeralTickFormatter
-from bokeh.models.glyphs import Line, MultiLine
+from bokeh.models.glyphs import Line, MultiLine, VArea
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.models.scales import LinearScale, LogScale
 from bokeh.models.sources import ColumnDataSource
@@ -21,7 +21,7 @@ from bokeh.plotting import figure
 from mdfa_app.charts import crosshair
 from mdfa_app.charts.axis import Axis, Epochs
 from mdfa_app.charts.names import FONT, SIZE, End, Names
-from mdfa_app.comparison.history import Reader, Series
+from mdfa_app.comparison.history import Reader, Series, high, low
 from mdfa_core.base.colours import DARK, LIGHT, Palette, dash_of_layer, dash_of_rule
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -93,6 +93,7 @@ class Chart:
         self._pinned = ColumnDataSource({"x": [], "y": [], "dash": []})
         thin = MultiLine(xs="x", ys="y", line_dash="dash", line_width=1, line_join="round")
         self._pinned_lines: GlyphRenderer = self.figure.add_glyph(self._pinned, thin)
+        self._bands: dict[int, GlyphRenderer] = {}  # made when they are first needed: most visitors never see one
         self._ghost_lines = [self._line(source, slot, 1.5) for slot, source in enumerate(self._ghost)]
         self._live_lines = [self._line(source, slot, 2.4) for slot, source in enumerate(self._live)]
         self.names = Names(self.figure, style.height - _FRAME)
@@ -138,7 +139,10 @@ class Chart:
         self, lines: Mapping[int, Series], before: Mapping[int, Series], pinned: tuple[tuple[int, Series], ...]
     ) -> None:
         self.lines, self._before, self._kept = dict(lines), dict(before), pinned
-        self._readers = {slot: Reader(line.curve, {"y": line.column}) for slot, line in lines.items()}
+        for slot in lines:
+            if lines[slot].band and slot not in self._bands:
+                self._bands[slot] = self._band(slot)
+        self._readers = {slot: Reader(line.curve, self._columns(slot, line)) for slot, line in lines.items()}
         self.axis.forget()
         for slot, (live, ghost) in enumerate(zip(self._live, self._ghost, strict=True)):
             _set(live, [], [])
@@ -148,6 +152,21 @@ class Chart:
             self.axis.note(old)
         self._keep(pinned)
         self._write_tooltip()
+
+    def _columns(self, slot: int, line: Series) -> dict[str, str]:
+        """The columns of a curve that are drawn; a line without a band has none of any height."""
+        if slot not in self._bands:
+            return {"y": line.column}
+        bounds = (low(line.column), high(line.column)) if line.band else (line.column, line.column)
+        return {"y": line.column, "low": bounds[0], "high": bounds[1]}
+
+    def _band(self, slot: int) -> GlyphRenderer:
+        """The band around a line."""
+        source = self._live[slot]
+        source.data = {"x": [], "y": [], "low": [], "high": []}
+        glyph = VArea(x="x", y1="low", y2="high", fill_alpha=0.2, fill_color=self.style.colour(self.palette, slot))
+        renderer: GlyphRenderer = self.figure.add_glyph(source, glyph, level="underlay")
+        return renderer
 
     def _keep(self, pinned: tuple[tuple[int, Series], ...]) -> None:
         """Draw the lines of pinned runs."""
@@ -165,7 +184,8 @@ class Chart:
         """Add the points that came since the last call."""
         for slot, reader in self._readers.items():
             anew, columns = reader.news()
-            self.axis.note(columns["y"])
+            for name in columns.keys() - {"x"}:
+                self.axis.note(columns[name])
             if anew:
                 self._live[slot].data = dict(columns)
             elif columns["x"]:
@@ -177,9 +197,9 @@ class Chart:
         self._name_lines()
 
     def points(self, slot: int, *, before: bool = False) -> dict[str, list[float]]:
-        """The columns x and y that are drawn of a line, or in grey of the line before."""
+        """The columns that are drawn of a line, or in grey of the line before: x and y, and low and high of a band."""
         source = (self._ghost if before else self._live)[slot]
-        return {"x": list(source.data["x"]), "y": list(source.data["y"])}
+        return {name: list(column) for name, column in source.data.items()}
 
     def kept_points(self) -> dict[str, list[list[float]]]:
         """The columns x and y of the lines of pinned runs."""
@@ -196,6 +216,8 @@ class Chart:
         for slot, (live, ghost) in enumerate(zip(self._live_lines, self._ghost_lines, strict=True)):
             live.glyph.line_color = self.style.colour(palette, slot)
             ghost.glyph.line_color = palette.ghost
+        for slot, band in self._bands.items():
+            band.glyph.fill_color = self.style.colour(palette, slot)
         self._pinned_lines.glyph.line_color = palette.ghost
         dress(self.figure, palette)
         self.names.recolour(palette)
@@ -284,7 +306,7 @@ class Chart:
 def _set(source: ColumnDataSource, x: list[float], y: list[float]) -> None:
     """Set new points. Empty lines that stay empty send no message: most are, and every message delays a click."""
     if len(x) or len(source.data["x"]):
-        source.data = {"x": x, "y": y}
+        source.data = {"x": x, "y": y, **{name: list(y) for name in source.data.keys() - {"x", "y"}}}
 
 
 def dress(chart: figure, palette: Palette) -> None:

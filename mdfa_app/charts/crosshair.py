@@ -47,8 +47,11 @@ const number = Number(format.slice(1));
 const data = format[0] === "p" ? earlier(number) : (format[0] === "b" ? before : live)[number].data;
 const place = nearest(data.x, x), y = data.y[place];
 if (!(Math.abs(data.x[place] - x) <= 0.02 * (range.end - range.start)) || !Number.isFinite(y)) return "–";
-if (percent) return (100 * y).toFixed(digits) + " %";
-return y !== 0 && (Math.abs(y) >= 1e4 || Math.abs(y) < 1e-3) ? y.toExponential(2) : y.toFixed(digits);
+const written = (y) => percent ? (100 * y).toFixed(digits)
+  : y !== 0 && (Math.abs(y) >= 1e4 || Math.abs(y) < 1e-3) ? y.toExponential(2) : y.toFixed(digits);
+const low = data.low?.[place], high = data.high?.[place];
+const band = low < high ? ` (${written(low)} to ${written(high)})` : "";
+return written(y) + (percent ? " %" : "") + band;
 """
 _MOVE = """
 const x = step_at(cb_obj.x);
@@ -125,12 +128,17 @@ class Row:
 def table(rows: Sequence[Row]) -> str:
     """The tooltip: a row for each line, and a column for each run; the empty name stands for the current run."""
     runs = list(dict.fromkeys(["", *(run for row in rows for run in row.keys)]))
-    end = 'style="text-align:right;padding-left:8px;max-width:92px;overflow:hidden;text-overflow:ellipsis"'
-    heads = "".join(f"<th {end}>{_plain(run or 'now')}</th>" for run in runs)
+
+    def value(row: Row, run: str) -> str:
+        return f"$x{{{row.keys[run]}}}" if run in row.keys else "–"
+
+    end = "text-align:right;padding-left:8px"
+    short = f"{end};max-width:92px;overflow:hidden;text-overflow:ellipsis"
+    heads = "".join(f'<th style="{short}">{_plain(run or "now")}</th>' for run in runs)
     cells = "".join(
         f'<tr><td><svg width="24" height="6"><line x2="24" y1="3" y2="3" stroke="{row.colour}" stroke-width="2.4" '
         f'stroke-dasharray="{" ".join(map(str, row.dash))}"/></svg></td><td>{_plain(row.name)}</td>'
-        + "".join(f"<td {end}><b>{f'$x{{{row.keys[run]}}}' if run in row.keys else '–'}</b></td>" for run in runs)
+        + "".join(f'<td style="{end}"><b>{value(row, run)}</b></td>' for run in runs)
         + "</tr>"
         for row in rows
     )

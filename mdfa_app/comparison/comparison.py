@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mdfa_app.comparison.history import History, Series
+from mdfa_app.comparison.history import Curve, History, Series, Spread
 from mdfa_app.settings.link import Link
 from mdfa_app.settings.rules import Rule
 from mdfa_app.trainer.messages import Facts, Position
@@ -14,9 +14,12 @@ from mdfa_core import Experiment
 from mdfa_core.base.errors import InvalidValue
 from mdfa_core.nets.networks import parse_architecture
 from mdfa_core.stage import Film, Look
+from mdfa_core.training.events import Event
 
 PINS = 5
 """The number of runs that can be pinned: with more, grey lines hide each other."""
+PINNED_NUMBERS = 2_000_000
+"""Numbers in the curves of all pinned runs, of 8 bytes each."""
 BEFORE = "before"
 """Names the previous run."""
 
@@ -26,14 +29,41 @@ class Lane:
     """One rule that is compared.
 
     Attributes:
-        history: the measurements of its net.
+        histories: the measurements of its net, one for each seed.
         rule: the current rule of the net; after a switch it differs from the rule the lane is named after.
-        settings: of its net.
+        settings: of its net with the first seed.
     """
 
-    history: History
+    histories: tuple[History, ...]
     rule: Rule
     settings: Experiment
+    _spread: Spread = field(default_factory=Spread)
+
+    @property
+    def history(self) -> History:
+        """The measurements of the first seed."""
+        return self.histories[0]
+
+    @property
+    def several(self) -> bool:
+        """Whether there are several seeds."""
+        return len(self.histories) > 1
+
+    @property
+    def diverged(self) -> int:
+        """The number of seeds whose loss became NaN or infinite."""
+        return sum(history.diverged is not None for history in self.histories)
+
+    def curve(self, name: str) -> Curve:
+        """A curve of the net: of its only seed, or the mean of all with a band."""
+        return self._spread.curves[name] if self.several else self.history.curves[name]
+
+    def add(self, event: Event) -> None:
+        """Add an event of the run."""
+        for replica, history in enumerate(self.histories):
+            history.add(event, replica)
+        if self.several:
+            self._spread.add(event, self.histories)
 
 
 @dataclass(eq=False)
@@ -55,6 +85,11 @@ class Pin:
         """The settings that its nets share."""
         return next(iter(self.lanes.values())).settings
 
+    @property
+    def seeds(self) -> int:
+        """The number of seeds of each net."""
+        return len(next(iter(self.lanes.values())).histories)
+
 
 @dataclass(kw_only=True)
 class Comparison:
@@ -63,6 +98,7 @@ class Comparison:
     Attributes:
         rules: all rules by name, in the order of the list on the page.
         experiment: the settings that all nets share.
+        seeds: the number of seeds that every net is trained with; the experiment has the first.
         compared: names of the rules that are compared.
         drawn: the one of them whose net is drawn.
         level: the level of sign agreement that is shown, one of `LEVELS`.
@@ -82,6 +118,7 @@ class Comparison:
     compared: tuple[str, ...]
     drawn: str
     level: str
+    seeds: int = 1
     number: int = 0
     facts: Facts | None = None
     position: Position = field(default_factory=lambda: Position(0, 0))
@@ -161,6 +198,10 @@ class Comparison:
             raise InvalidValue(f"this run is pinned already, as “{self.current_pin.name}”")
         if len(self.pinned) >= PINS:
             raise InvalidValue(f"{PINS} runs are pinned, the most allowed: remove one, then pin this run")
+        if sum(map(_numbers, [*(pin.lanes for pin in self.pinned), self.lanes])) > PINNED_NUMBERS:
+            raise InvalidValue(
+                "the pinned runs have as many curves as this page can keep: remove one, then pin this run"
+            )
         self.pinned.append(Pin(self.free_name(name), dict(self.lanes), link))
 
     def unpin(self, name: str) -> None:
@@ -173,11 +214,11 @@ class Comparison:
         names = (name, *(f"{name} ({number})" for number in range(2, PINS + 2)))
         return next(one for one in names if one not in taken)
 
-    def begin(self, experiment: Experiment) -> None:
+    def begin(self, experiment: Experiment, seeds: int = 1) -> None:
         """Replace the nets by new ones; the curves of the old ones are kept in `before`."""
         if self.worth_keeping:
             self.before = self.lanes
-        self.experiment, self.facts = experiment, None
+        self.experiment, self.seeds, self.facts = experiment, seeds, None
         self.position, self.films = Position(0, 0), {}
         self.look_at(None)
         self.lanes = {name: self._new_lane(name) for name in self.compared}
@@ -203,7 +244,8 @@ class Comparison:
         """Take what is known about the nets once they are made."""
         self.facts = facts
         for lane in self.lanes.values():
-            lane.history.steps_per_epoch = facts.steps_per_epoch
+            for history in lane.histories:
+                history.steps_per_epoch = facts.steps_per_epoch
 
     def look_at(self, look: Look | None) -> None:
         """Forget the signals of the unit before."""
@@ -233,7 +275,8 @@ class Comparison:
         """
 
         def line(name: str, lane: Lane, run: str = "") -> tuple[int, Series]:
-            return self.slot(name), Series(lane.history.curves[curve], column, self.title(name, lane), run)
+            band = lane.several and not run
+            return self.slot(name), Series(lane.curve(curve), column, self.title(name, lane), run, band)
 
         pinned = {id(lane) for pin in self.pinned for lane in pin.lanes.values()}
         current = {id(lane) for lane in self.lanes.values()}
@@ -249,4 +292,11 @@ class Comparison:
         )
 
     def _new_lane(self, name: str) -> Lane:
-        return Lane(History(self.rules[name].title, self.steps_per_epoch), self.rules[name], self.experiment)
+        histories = tuple(History(self.rules[name].title, self.steps_per_epoch) for _ in range(self.seeds))
+        return Lane(histories, self.rules[name], self.experiment)
+
+
+def _numbers(lanes: dict[str, Lane]) -> int:
+    """The most numbers that the curves of these lanes may come to have."""
+    histories = [history for lane in lanes.values() for history in lane.histories]
+    return sum(curve.most_numbers for history in histories for curve in history.curves.values())

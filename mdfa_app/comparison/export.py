@@ -13,9 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from mdfa_app.comparison.comparison import Comparison, Pin
-from mdfa_app.comparison.history import History
-from mdfa_app.settings.rules import Rule
+from mdfa_app.comparison.comparison import Comparison, Lane, Pin
+from mdfa_app.settings.rules import Rule, replicas
 from mdfa_app.settings.words import written
 from mdfa_core import Experiment, Run
 from mdfa_core.base.errors import InvalidValue
@@ -39,39 +38,39 @@ CURRENT = "current"
 """Names the current run in tables if it is not pinned."""
 
 
-def runs(comparison: Comparison) -> dict[str, dict[str, History]]:
-    """The histories of the current run by rule, and those of the pinned runs, by the name of the run."""
+def runs(comparison: Comparison) -> dict[str, dict[str, Lane]]:
+    """The lanes of the current run by rule, and those of the pinned runs, by the name of the run."""
     pin = comparison.current_pin
-    found = {pin.name if pin else CURRENT: {name: lane.history for name, lane in comparison.lanes.items()}}
+    found = {pin.name if pin else CURRENT: comparison.lanes}
     for pin in comparison.pinned:
-        kept = {name: lane.history for name, lane in pin.lanes.items()}
-        found[pin.name] = {**kept, **found.get(pin.name, {})}
+        found[pin.name] = {**pin.lanes, **found.get(pin.name, {})}
     return found
 
 
-def table(runs: Mapping[str, Mapping[str, History]]) -> pd.DataFrame:
-    """All points of all curves: columns rule, epoch, quantity, value and run.
+def table(runs: Mapping[str, Mapping[str, Lane]]) -> pd.DataFrame:
+    """All points of all curves: columns rule, epoch, quantity, value, run and seed.
 
     A quantity of a layer ends with the layer's number. Rows are as dense as the curves, which lose rows in a long run.
     """
     rows = [
-        (name, row["x"], f"{curve}: {quantity}", value, run)
-        for run, histories in runs.items()
-        for name, history in histories.items()
+        (name, row["x"], f"{curve}: {quantity}", value, run, (lane.settings.seed + replica) % 2**32)
+        for run, lanes in runs.items()
+        for name, lane in lanes.items()
+        for replica, history in enumerate(lane.histories)
         for curve, drawn in history.curves.items()
         for row in drawn.rows
         for quantity, value in row.items()
         if quantity != "x"
     ]
-    return pd.DataFrame(rows, columns=["rule", "epoch", "quantity", "value", "run"])
+    return pd.DataFrame(rows, columns=["rule", "epoch", "quantity", "value", "run", "seed"])
 
 
-def csv(runs: Mapping[str, Mapping[str, History]]) -> bytes:
+def csv(runs: Mapping[str, Mapping[str, Lane]]) -> bytes:
     """`table` as CSV, UTF-8."""
     return table(runs).to_csv(index=False).encode()
 
 
-def parquet(runs: Mapping[str, Mapping[str, History]]) -> bytes:
+def parquet(runs: Mapping[str, Mapping[str, Lane]]) -> bytes:
     """`table` as Parquet."""
     file = io.BytesIO()
     table(runs).to_parquet(file, index=False)
@@ -89,6 +88,7 @@ def needs_file(own: OwnFile) -> str:
 def configuration(
     settings: Experiment,
     rules: Sequence[Rule],
+    seeds: int = 1,
     pinned: Sequence[Pin] = (),
     files: Mapping[str, OwnFile] = MappingProxyType({}),
 ) -> str:
@@ -97,13 +97,17 @@ def configuration(
     Args:
         settings: of all rules.
         rules: the rules.
+        seeds: how many; several are listed, and the experiments have the first.
         pinned: runs whose experiments follow, by the name of the run.
         files: the visitor's own files by the names of their data sets.
     """
-    kept = {
-        pin.name: {lane.rule.name: _experiment(lane.settings, lane.rule) for lane in pin.lanes.values()}
-        for pin in pinned
-    }
+
+    def made(settings: Experiment, rules: Sequence[Rule], seeds: int) -> dict[str, Any]:
+        every = replicas(settings, seeds)
+        listed = {"seeds": [one.seed for one in every]} if seeds > 1 else {}
+        return {"experiments": {rule.name: _experiment(every[0], rule) for rule in rules}, **listed}
+
+    kept = {pin.name: made(pin.settings, [lane.rule for lane in pin.lanes.values()], pin.seeds) for pin in pinned}
     used = [*rules, *(lane.rule for pin in pinned for lane in pin.lanes.values())]
     notes = []
     if not all(rule.registered for rule in used):
@@ -116,8 +120,9 @@ def configuration(
                 f"the data {data} is your own file {own.name} (SHA-256 {own.sha256}), which is not part of this"
             )
     note = {"note": "; ".join(notes)} if notes else {}
-    made = {"experiments": {rule.name: _experiment(settings, rule) for rule in rules}}
-    return json.dumps(made | ({"pinned": kept} if kept else {}) | note, indent=2, ensure_ascii=False)
+    return json.dumps(
+        made(settings, rules, seeds) | ({"pinned": kept} if kept else {}) | note, indent=2, ensure_ascii=False
+    )
 
 
 def _experiment(settings: Experiment, rule: Rule) -> dict[str, Any]:
@@ -125,12 +130,18 @@ def _experiment(settings: Experiment, rule: Rule) -> dict[str, Any]:
     return made if rule.registered else made | {"method": rule.name}
 
 
-def python(settings: Experiment, rules: Sequence[Rule], files: Mapping[str, OwnFile] = MappingProxyType({})) -> str:
+def python(
+    settings: Experiment,
+    rules: Sequence[Rule],
+    seeds: int = 1,
+    files: Mapping[str, OwnFile] = MappingProxyType({}),
+) -> str:
     """A Python program that trains the same nets on the same mini-batches and prints a line per epoch.
 
     Args: as of `configuration`.
     """
-    own = files.get(settings.data)
+    own, every = files.get(settings.data), replicas(settings, seeds)
+    settings = every[0]
     arguments = "".join(f"    {name}={value!r},\n" for name, value in _differing(settings).items())
     free = [rule for rule in rules if not rule.registered]
     tables = ["METHODS"] * bool(free) + ["DATASETS"] * (own is not None)
@@ -148,21 +159,30 @@ def python(settings: Experiment, rules: Sequence[Rule], files: Mapping[str, OwnF
             f"DATASETS.add(\n    {settings.data!r},\n    from_file({own.name!r}, sha256={own.sha256!r}),\n)\n",
         ]
     names = ", ".join(repr(rule.name) for rule in rules)
+    trained, value = "Experiment(method=method, **settings)", "[0]"
+    if seeds > 1:  # the values of all of them are printed
+        trained, value = f"[first.replace(seed=seed) for seed in {[one.seed for one in every]}]", ""
     return (
         imports
         + "from mdfa_core.training.events import Evaluated, Probed\n\n"
         + "".join(lines)
         + f"settings = dict(\n{arguments})\n"
         + f"for method in [{names}]:\n"
-        + "    for event in train(Experiment(method=method, **settings), probe=Every(epochs=1)):\n"
+        + ("    first = Experiment(method=method, **settings)\n" if seeds > 1 else "")
+        + f"    for event in train({trained}, probe=Every(epochs=1)):\n"
         + "        if isinstance(event, Probed):\n"
-        + "            signs = event.unit.overall[0]\n"
+        + f"            signs = event.unit.overall{value}\n"
         + "        if isinstance(event, Evaluated):\n"
-        + '            print(method, event.epoch, "signs", signs, "training accuracy", event.train_accuracy[0])\n'
+        + f'            print(method, event.epoch, "signs", signs, "training accuracy", event.train_accuracy{value})\n'
     )
 
 
-def commands(settings: Experiment, rules: Sequence[Rule], files: Mapping[str, OwnFile] = MappingProxyType({})) -> str:
+def commands(
+    settings: Experiment,
+    rules: Sequence[Rule],
+    seeds: int = 1,
+    files: Mapping[str, OwnFile] = MappingProxyType({}),
+) -> str:
     """Command lines that train the same nets, and one that runs the notebook with the parameters it has.
 
     Args: as of `configuration`.
@@ -170,10 +190,12 @@ def commands(settings: Experiment, rules: Sequence[Rule], files: Mapping[str, Ow
     own = files.get(settings.data)
     if own is not None:
         return f"# {needs_file(own)}\n# Commands cannot read it: use the Python program.\n"
+    settings = replicas(settings, seeds)[0]
+    several = ["--replicas", str(seeds)] if seeds > 1 else []
     known = [rule for rule in rules if rule.registered]
     lines = []
     for rule in known:
-        lines.append(_command(["mdfa", "train", *_options(rule.experiment(settings)), "--probe", "0.5"]))
+        lines.append(_command(["mdfa", "train", *_options(rule.experiment(settings)), *several, "--probe", "0.5"]))
     for rule in rules:
         if not rule.registered:
             lines.append(f"# {rule.title} exists only on the page: use the Python program")
@@ -185,6 +207,8 @@ def commands(settings: Experiment, rules: Sequence[Rule], files: Mapping[str, Ow
         left = sorted(different - {*NOTEBOOK_PARAMETERS, "method"})
         if left:
             lines.append(f"# the notebook has no parameter for {', '.join(left)} and uses its default")
+        if several:
+            lines.append("# the notebook trains the first seed alone")
     return "\n".join(lines) + "\n"
 
 

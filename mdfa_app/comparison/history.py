@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from mdfa_core.learning.probes import LEVELS
 from mdfa_core.training.events import Agreement, Diverged, Evaluated, Event, Finished, Probed, Progress
@@ -34,6 +35,11 @@ class Curve:
         return len(self._columns["x"])
 
     @property
+    def most_numbers(self) -> int:
+        """The most numbers that its present columns come to have."""
+        return len(self._columns) * self.limit
+
+    @property
     def rows(self) -> list[Row]:
         """All rows."""
         names = list(self._columns)
@@ -60,18 +66,30 @@ class Curve:
         return [NOTHING] * (len(self) - start) if column is None else column[start:].tolist()
 
 
+def low(column: str) -> str:
+    """The column with the lowest value of all seeds."""
+    return f"{column} low"
+
+
+def high(column: str) -> str:
+    """The column with the highest value of all seeds."""
+    return f"{column} high"
+
+
 @dataclass(frozen=True)
 class Series:
     """A line of a chart: one column of a curve under a name.
 
     Attributes:
         run: the name of an earlier run; empty for the current one.
+        band: whether the curve has the columns `low(column)` and `high(column)`, too.
     """
 
     curve: Curve
     column: str
     name: str
     run: str = ""
+    band: bool = False
 
 
 class Reader:
@@ -132,44 +150,73 @@ class History:
         """Whether the curve is long enough to compare another one with."""
         return len(self.probed) >= 3
 
-    def add(self, event: Event) -> None:
-        """Add an event of the run; of its replicas, the first one counts."""
+    def add(self, event: Event, replica: int = 0) -> None:
+        """Add an event of the run, as far as it is about this replica."""
         x = event.step / self.steps_per_epoch
         if isinstance(event, Progress):
-            self.progress.add(x, {"loss": event.loss[0], "accuracy": event.accuracy[0]})
+            self.progress.add(x, {"loss": event.loss[replica], "accuracy": event.accuracy[replica]})
         elif isinstance(event, Evaluated):
             row = {
-                "train": event.train_accuracy[0],
-                "validation": _number(event.validation_accuracy[0]),
-                "train_loss": event.train_loss[0],
-                "validation_loss": _number(event.validation_loss[0]),
+                "train": event.train_accuracy[replica],
+                "validation": _number(event.validation_accuracy[replica]),
+                "train_loss": event.train_loss[replica],
+                "validation_loss": _number(event.validation_loss[replica]),
             }
             self.evaluated.add(x, row)
         elif isinstance(event, Probed):
             self.probe = event
-            self.probed.add(x, _measured(event))
+            self.probed.add(x, _measured(event, replica))
         elif isinstance(event, Diverged):
-            self.diverged = event.epoch
+            if event.replica == replica:
+                self.diverged = event.epoch
         elif isinstance(event, Finished):
             self.outcome = event
 
 
-def _measured(event: Probed) -> Row:
-    row = {"angle": _number(event.angle_overall[0])}
+class Spread:
+    """Mean, lowest and highest value of several seeds, as curves with the columns NAME, `low(NAME)` and `high(NAME)`.
+
+    Seeds whose value is undefined, or whose loss became NaN or infinite, are left out.
+    """
+
+    columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "evaluated": ("train", "validation", "train_loss", "validation_loss"),
+        "probed": (*LEVELS, "angle"),
+    }
+    """The quantities of a whole net, by curve."""
+
+    def __init__(self) -> None:
+        self.curves = {name: Curve() for name in self.columns}
+
+    def add(self, event: Event, histories: Sequence[History]) -> None:
+        """Take an event that every seed's history has taken."""
+        name = "evaluated" if isinstance(event, Evaluated) else "probed" if isinstance(event, Probed) else ""
+        if not name:
+            return
+        rows = [history.curves[name].last or {} for history in histories]
+        row: Row = {}
+        for column in self.columns[name]:
+            values = [one for one in (row_.get(column, NOTHING) for row_ in rows) if math.isfinite(one)]
+            row[column] = sum(values) / len(values) if values else NOTHING
+            row[low(column)], row[high(column)] = min(values, default=NOTHING), max(values, default=NOTHING)
+        self.curves[name].add(rows[0]["x"], row)
+
+
+def _measured(event: Probed, replica: int) -> Row:
+    def by_layer(name: str, layers: Sequence[tuple[float | None, ...]]) -> Row:
+        return {f"{name}{number}": _number(values[replica]) for number, values in enumerate(layers)}
+
+    row = {"angle": _number(event.angle_overall[replica])}
     for level in LEVELS:
         agreement: Agreement = getattr(event, level)
-        row[level] = _number(agreement.overall[0])
-        row |= _by_layer(level, agreement.layers) | _by_layer(f"undefined_{level}", agreement.undefined)
+        row[level] = _number(agreement.overall[replica])
+        row |= by_layer(level, agreement.layers) | by_layer(f"undefined_{level}", agreement.undefined)
     return (
         row
-        | _by_layer("angle", event.angle)
-        | _by_layer("ratio", event.norm_ratio)
-        | _by_layer("saturation", event.saturation)
+        | by_layer("angle", event.angle)
+        | by_layer("ratio", event.norm_ratio)
+        | by_layer("saturation", event.saturation)
     )
-
-
-def _by_layer(name: str, layers: Sequence[tuple[float | None, ...]]) -> Row:
-    return {f"{name}{number}": _number(values[0]) for number, values in enumerate(layers)}
 
 
 def _number(value: float | None) -> float:

@@ -68,11 +68,13 @@ class Page:
         self.comparison: Comparison = self.state.comparison
         self.trainer = Trainer(self._call_drain)
         self.trainer.set_speed(SPEEDS[opened.speed])
-        self._begin(opened.settings)
+        self._begin(opened.settings, seeds=opened.seeds)
         self.view: View = view_of(self.state)
         self.own = OwnFiles(self.soon, self._use_file, self._show_files)
         self._wanted = opened  # by the link, which may name a file that it does not carry
-        self.controls = SettingsForm(opened.settings, on_change=self.change_settings, on_file=self.own.take)
+        self.controls = SettingsForm(
+            opened.settings, seeds=opened.seeds, on_change=self.change_settings, on_file=self.own.take
+        )
         self.widgets = Widgets(self.view, speed=opened.speed, level=opened.level, actions=self)
         rules = self.comparison.rules
         self.stage = Stage(rules, on_pick=self.pick, on_switch=self.switch, on_look=self.look)
@@ -100,8 +102,8 @@ class Page:
         if own is None and comparison.experiment.data == self._wanted.settings.data:
             file, sha256 = self._wanted.file, self._wanted.sha256
         return link.Link(
-            preset=state.preset, settings=comparison.experiment, rules=comparison.compared, draw=comparison.drawn,
-            level=comparison.level, speed=state.speed, tab=self.tabs.name, embed=state.embed,
+            preset=state.preset, settings=comparison.experiment, seeds=comparison.seeds, rules=comparison.compared,
+            draw=comparison.drawn, level=comparison.level, speed=state.speed, tab=self.tabs.name, embed=state.embed,
             file=file, sha256=sha256,
         )  # fmt: skip
 
@@ -227,7 +229,7 @@ class Page:
             return
         state = self.state
         state.note, state.by_itself = "", False
-        if state.phase.over or experiment != self.comparison.experiment:
+        if state.phase.over or not self._is_current(experiment):
             self._restart(experiment, start=True)
         else:
             state.started, state.target_step = True, 0
@@ -318,7 +320,7 @@ class Page:
         experiment, state, comparison = self._requested(), self.state, self.comparison
         if experiment is None:
             return
-        if experiment == comparison.experiment:
+        if self._is_current(experiment):
             self.refresh()
             return
         only_rate = names == {"learning_rate"} and experiment == comparison.experiment.replace(
@@ -351,7 +353,8 @@ class Page:
     def _load(self, name: str) -> None:
         opened, state, comparison = link.of_preset(name), self.state, self.comparison
         try:
-            LIMITS.check_all([comparison.rules[rule].experiment(opened.settings) for rule in opened.rules])
+            of_rules = [comparison.rules[rule].experiment(opened.settings) for rule in opened.rules]
+            LIMITS.check_all(of_rules, self.controls.seeds.value)
         except MdfaError as error:
             self.complain(f"{find_preset(name).title}: {error}")
             return
@@ -376,7 +379,7 @@ class Page:
         if as_wanted:
             experiment, self._wanted = as_linked, link.Link()
         try:
-            LIMITS.check_all([rule.experiment(experiment) for rule in comparison.chosen_rules])
+            LIMITS.check_all([rule.experiment(experiment) for rule in comparison.chosen_rules], comparison.seeds)
         except MdfaError as error:
             self.complain(str(error))
             return
@@ -419,7 +422,7 @@ class Page:
             first = [rules[other] for other in chosen]
             now = [comparison.lanes[rule.name].rule if rule.name in comparison.lanes else rule for rule in first]
             for each in (now, first):  # nets that were switched have to fit after a reset, too
-                LIMITS.check_all([rule.experiment(comparison.experiment) for rule in each])
+                LIMITS.check_all([rule.experiment(comparison.experiment) for rule in each], comparison.seeds)
         except MdfaError as error:
             self.complain(str(error))
             return
@@ -444,7 +447,7 @@ class Page:
         try:
             experiment = self.controls.experiment()
             rules = self.comparison.chosen_rules
-            LIMITS.check_all([rule.experiment(experiment) for rule in rules])
+            LIMITS.check_all([rule.experiment(experiment) for rule in rules], self.controls.seeds.value)
         except MdfaError as error:
             self.state.wrong = sentence(str(error))
             self.complain(str(error))
@@ -452,14 +455,18 @@ class Page:
         self.state.complaint = self.state.wrong = ""
         return experiment
 
-    def _begin(self, experiment: Experiment, *, start: bool = False) -> None:
+    def _is_current(self, experiment: Experiment) -> bool:
+        """Whether the nets have these settings, and as many seeds as the controls show."""
+        return (experiment, self.controls.seeds.value) == (self.comparison.experiment, self.comparison.seeds)
+
+    def _begin(self, experiment: Experiment, *, seeds: int, start: bool = False) -> None:
         """Ask for new nets."""
         state, comparison = self.state, self.comparison
-        comparison.begin(experiment)
+        comparison.begin(experiment, seeds)
         state.started, state.by_itself, state.target_step, state.pending_rule = start, False, 0, ""
         state.rate.clear()
         try:
-            comparison.number = self.trainer.prepare(experiment, comparison.chosen_rules, start=start)
+            comparison.number = self.trainer.prepare(experiment, comparison.chosen_rules, seeds=seeds, start=start)
         except MdfaError as error:
             state.phase, state.message = Phase.FAILED, str(error)
         else:
@@ -467,7 +474,7 @@ class Page:
 
     def _restart(self, experiment: Experiment, *, start: bool = False) -> None:
         """Replace the nets by new ones; the curves of the old ones turn grey."""
-        self._begin(experiment, start=start)
+        self._begin(experiment, seeds=self.controls.seeds.value, start=start)
         self.soon(self._forget_net)
         self.refresh()
 

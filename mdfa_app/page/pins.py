@@ -38,12 +38,17 @@ def differences(of: Experiment, than: Experiment) -> str:
     )
 
 
+def _counted(seeds: int) -> str:
+    return f"{seeds} seed{'s' * (seeds != 1)}"
+
+
 def proposal(comparison: Comparison, preset: str) -> str:
     """A name for the current run: what differs from its preset, or the preset's title if nothing does."""
     base, title = link.FIRST, "Default settings"
     if is_preset(preset):
         base, title = find_preset(preset).experiment, find_preset(preset).title
-    name = differences(comparison.experiment, base) or title
+    seeds = _counted(comparison.seeds) if comparison.seeds > 1 else ""
+    name = ", ".join(filter(None, (differences(comparison.experiment, base) or title, seeds)))
     return comparison.free_name(name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…")
 
 
@@ -66,6 +71,8 @@ def shown(comparison: Comparison, preset: str) -> dict[str, Any]:
 
 def _run(comparison: Comparison, pin: Pin) -> dict[str, Any]:
     different = differences(pin.settings, comparison.experiment)
+    if pin.seeds != comparison.seeds:
+        different = ", ".join(filter(None, (different, _counted(pin.seeds))))
     if comparison.is_current(pin):
         what = "This is the current run."
     elif different:
@@ -85,9 +92,8 @@ def _run(comparison: Comparison, pin: Pin) -> dict[str, Any]:
 
 
 def _figures(comparison: Comparison, lane: Lane) -> list[str]:
-    history = lane.history
-    probed, evaluated = history.probed.last or {}, history.evaluated.last or {}
-    accuracy = percent(evaluated.get("train")) if history.diverged is None else "diverged"
+    probed, evaluated = lane.curve("probed").last or {}, lane.curve("evaluated").last or {}
+    accuracy = percent(evaluated.get("train")) if lane.diverged < len(lane.histories) else "diverged"
     return [percent(probed.get("unit")), percent(probed.get(comparison.updates_level)), accuracy]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from mdfa_app.page.form import Field, FileField, Form, watch
 from mdfa_app.page.own_files import LARGEST
 from mdfa_app.settings.availability import missing
-from mdfa_app.settings.limits import LIMITS, Limits
+from mdfa_app.settings.limits import LIMITS, SEEDS, Limits
 from mdfa_core import ACTIVATIONS, DATASETS, INITIALIZERS, NETWORKS, OPTIMIZERS, Experiment, MdfaError
 from mdfa_core.base.errors import InvalidValue
 from mdfa_core.nets.initializers import CONVENTIONS, Zeros, takes_number
@@ -43,6 +43,7 @@ class SettingsForm:
 
     Args:
         first: the experiment they show at first.
+        seeds: the number of seeds at first.
         limits: of this server; choices beyond them are not offered.
         on_change: called with the names of the settings that were changed.
         on_file: called with what a browser sends of a visitor's own file.
@@ -51,12 +52,14 @@ class SettingsForm:
         form: what is shown.
         fields: the fields of every setting that has some, by its name.
         file: the field for a visitor's own file.
+        seeds: the number of seeds, which is no setting of an experiment.
     """
 
     def __init__(
         self,
         first: Experiment,
         *,
+        seeds: int = 1,
         limits: Limits = LIMITS,
         on_change: Callable[[set[str]], None],
         on_file: Callable[[Any], None],
@@ -105,6 +108,10 @@ class SettingsForm:
         )  # fmt: skip
         self.epochs = field("Epochs", "epochs", "number", more=True)
         self.seed = field("Seed", "seed", "number", more=True)
+        self.seeds = field(
+            "Seeds", "seed", "segments", {str(count): count for count in SEEDS}, value=seeds, more=True,
+            help_="Networks of every rule, with the seeds from Seed on and the same images. Charts show mean and band.",
+        )  # fmt: skip
 
         self.fields: Mapping[str, tuple[Field, ...]] = {
             "data": (self.data,),
@@ -122,6 +129,7 @@ class SettingsForm:
             "seed": (self.seed,),
         }
         self.show(first)
+        watch([self.seeds], lambda field: self._changed("seeds", field))
         self.form = Form(self._named())
         for name, ones in self.fields.items():
             watch(ones, partial(self._changed, name))
@@ -138,7 +146,7 @@ class SettingsForm:
             for name, ones in self.fields.items()
             for part, field in zip(parts.get(name, (name,)), ones, strict=True)
         }
-        return {"data": named.pop("data"), "file": self.file, **named}
+        return {"data": named.pop("data"), "file": self.file, **named, "seeds": self.seeds}
 
     def refresh(self, wrong: str = "") -> None:
         """Show the fields as they are.
@@ -147,7 +155,7 @@ class SettingsForm:
             wrong: why the experiment that they show is not allowed; empty if it is. The field it is about is marked.
         """
         marked = self._culprit() if wrong else None
-        for field in itertools.chain(*self.fields.values()):
+        for field in itertools.chain(*self.fields.values(), [self.seeds]):
             field.wrong = wrong if field is marked else ""
         self.form.refresh()
 

@@ -88,7 +88,12 @@ class PageState:
     def of(cls, link: Link, complaints: list[str]) -> PageState:
         """The state of a page that was opened by a link."""
         comparison = Comparison(
-            rules=rules(), experiment=link.settings, compared=link.rules, drawn=link.draw, level=link.level
+            rules=rules(),
+            experiment=link.settings,
+            seeds=link.seeds,
+            compared=link.rules,
+            drawn=link.draw,
+            level=link.level,
         )
         complaint = _shortened(complaints)
         return cls(comparison=comparison, preset=link.preset, speed=link.speed, embed=link.embed, complaint=complaint)
@@ -179,7 +184,7 @@ class PageState:
     @apply.register
     def _(self, event: Event, lane: str) -> None:
         if lane in self.comparison.lanes:
-            self.comparison.lanes[lane].history.add(event)
+            self.comparison.lanes[lane].add(event)
 
 
 def _shortened(complaints: list[str]) -> str:

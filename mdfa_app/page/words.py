@@ -29,8 +29,21 @@ def outcomes(events: Mapping[str, Finished]) -> str:
 
 
 def _outcome(title: str, event: Finished) -> str:
+    if len(event.test_accuracy) > 1:
+        return _outcome_of_seeds(title, event)
     if event.diverged_at[0] is not None:
         return f"{title} diverged (its loss became NaN or infinite at mini-batch {event.diverged_at[0]:,})"
     if event.test_accuracy[0] is None:
         return f"{title}: no test accuracy"
     return f"{title} {percent(event.test_accuracy[0])} (weights of epoch {event.best_validation_epoch[0]})"
+
+
+def _outcome_of_seeds(title: str, event: Finished) -> str:
+    seeds, lost = len(event.test_accuracy), sum(step is not None for step in event.diverged_at)
+    pairs = zip(event.test_accuracy, event.diverged_at, strict=True)
+    found = [accuracy for accuracy, step in pairs if accuracy is not None and step is None]
+    diverged = f"{lost} of {seeds} seeds diverged" if lost else ""
+    if not found:
+        return f"{title}: {diverged or 'no test accuracy'}"
+    spread = f"mean of {len(found)} seeds, {percent(min(found))} to {percent(max(found))}"
+    return f"{title} {percent(sum(found) / len(found))} ({'; '.join(filter(None, (spread, diverged)))})"

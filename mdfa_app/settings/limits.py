@@ -22,6 +22,8 @@ from mdfa_core.runs.capacity import in_words
 from mdfa_core.training.assembly import build_network
 from mdfa_core.training.memory import predicted_memory, probe_memory
 
+SEEDS = (1, 3, 5)
+"""The numbers of seeds that a visitor can choose."""
 EXACT_PARAMETERS = 200_000
 """Up to this size, a measurement looks at the whole network."""
 MEMORY_SHARE = 0.5
@@ -59,8 +61,12 @@ class Limits:
     turn_seconds: float = 60.0
     """Seconds that a session may train before it moves to the end of the queue, if others wait."""
 
-    def check(self, experiment: Experiment) -> int:
+    def check(self, experiment: Experiment, seeds: int = 1) -> int:
         """The run's memory in bytes, roughly.
+
+        Args:
+            experiment: of one seed.
+            seeds: the number of networks that are trained side by side.
 
         Raises:
             InvalidValue: the experiment asks for more than is allowed, or for more classes than the data has.
@@ -81,22 +87,23 @@ class Limits:
                 f"{self.hidden_layers}"
             )
         network = build_network(experiment)
-        work = experiment.batch_size * sum(layer.multiply_adds for layer in network.layers)
+        work = seeds * experiment.batch_size * sum(layer.multiply_adds for layer in network.layers)
+        fewer = ", or fewer seeds" if seeds > 1 else ""
         if work > self.multiplications:
             raise InvalidValue(
                 f"one mini-batch would take {work / 1e9:.1f} billion multiplications, but this server allows "
-                f"{self.multiplications / 1e9:g}: choose a smaller network or batch size"
+                f"{self.multiplications / 1e9:g}: choose a smaller network or batch size{fewer}"
             )
-        bytes_ = predicted_memory(experiment) + _pixels(experiment, network)
-        bytes_ += probe_memory(experiment, measured_part(network.parameter_count))
+        bytes_ = predicted_memory(experiment) + probe_memory(experiment, measured_part(network.parameter_count))
+        bytes_ = seeds * bytes_ + _pixels(experiment, network)
         if bytes_ > self.run_bytes:
             raise InvalidValue(
                 f"this run would need about {in_words(bytes_)}, but this server allows {in_words(self.run_bytes)}: "
-                f"choose a smaller network, batch size or number of outputs"
+                f"choose a smaller network, batch size or number of outputs{fewer}"
             )
         return bytes_
 
-    def check_all(self, experiments: Sequence[Experiment]) -> None:
+    def check_all(self, experiments: Sequence[Experiment], seeds: int = 1) -> None:
         """Check the experiments of one comparison; together they may use as much memory as one run.
 
         Raises:
@@ -105,11 +112,12 @@ class Limits:
         """
         if not experiments:
             raise InvalidValue("no learning rule is chosen: choose at least one")
-        bytes_ = sum(map(self.check, experiments))
+        bytes_ = sum(self.check(experiment, seeds) for experiment in experiments)
         if bytes_ > self.run_bytes:
             raise InvalidValue(
                 f"these {len(experiments)} networks would need about {in_words(bytes_)}, but this server "
-                f"allows {in_words(self.run_bytes)}: compare fewer rules, or choose a smaller network"
+                f"allows {in_words(self.run_bytes)}: compare fewer rules{' or seeds' if seeds > 1 else ''}, "
+                f"or choose a smaller network"
             )
 
     def fits(self, experiment: Experiment) -> bool:

@@ -1,8 +1,8 @@
 """Links: the content of a page as the query of its address, and back.
 
-Keys: `preset`, the settings of an experiment by their names, `rules` (the compared rules, separated by commas), `draw`
-(the rule whose net is drawn), `level`, `speed`, `tab`, `embed` (1 shows the run alone) and `start` (1 starts training).
-A run on a visitor's own file has `file` and `sha256` instead of `data`: a link does not carry the file.
+Keys: `preset`, the settings of an experiment by their names, `seeds` (how many), `rules` (the compared rules, separated
+by commas), `draw` (the rule whose net is drawn), `level`, `speed`, `tab`, `embed` (1 shows the run alone) and `start`
+(1 starts training). A run on a visitor's own file has `file` and `sha256` instead of `data`: a link does not carry it.
 `write` writes only the differences from the preset, and never `start`; `read` checks every value.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from mdfa_app.settings.cells import find_preset, is_preset
-from mdfa_app.settings.limits import LIMITS, Limits
+from mdfa_app.settings.limits import LIMITS, SEEDS, Limits
 from mdfa_app.settings.presets import FIRST, PRESETS
 from mdfa_app.settings.rules import rules
 from mdfa_app.settings.speeds import SPEEDS
@@ -43,6 +43,7 @@ class Link:
     Attributes:
         preset: name of a preset or of a cell of the paper; empty for none.
         settings: the experiment; its method is ignored.
+        seeds: the number of seeds, one of `SEEDS`.
         rules: names of the compared rules.
         draw: the one of them whose net is drawn.
         level: of sign agreement, one of `LEVELS`.
@@ -55,6 +56,7 @@ class Link:
 
     preset: str = FIRST_PRESET
     settings: Experiment = PRESETS[FIRST_PRESET].experiment
+    seeds: int = 1
     rules: tuple[str, ...] = PRESETS[FIRST_PRESET].rules
     draw: str = PRESETS[FIRST_PRESET].rules[0]
     level: str = "unit"
@@ -93,6 +95,8 @@ def write(state: Link, *, tabs: Sequence[str] = ()) -> str:
             query[name] = _text(ours[name])
     if state.file:
         query |= {"file": state.file, "sha256": state.sha256}
+    if state.seeds != base.seeds:
+        query["seeds"] = str(state.seeds)
     if state.rules != base.rules:
         query["rules"] = ",".join(state.rules)
     if state.draw != (state.rules or ("",))[0]:
@@ -127,6 +131,10 @@ def read(query: str, *, tabs: Sequence[str] = (), limits: Limits = LIMITS) -> tu
             changes |= _choice(key, given.pop(key), allowed, complaints)
     changes |= {key: given.pop(key) == "1" for key in ("embed", "start") if key in given}
     changes |= _rules(given, state.rules, complaints)
+    if "seeds" in given:
+        count = given.pop("seeds")
+        if _choice("number of seeds", count, tuple(map(str, SEEDS)), complaints):
+            changes["seeds"] = int(count)
     base, file = state.settings, _file(given, complaints)
     if file:
         base, changes = base.replace(data=FIRST.data, outputs=FIRST.outputs), changes | file

@@ -40,6 +40,18 @@ class Rule:
         """The experiment that starts as this rule does; call `Run.set_method(rule.method)` on its run."""
         return settings.replace(method=self.drawn_as)
 
+    def experiments(self, settings: Experiment, seeds: int) -> tuple[Experiment, ...]:
+        """One experiment for each of so many seeds, the settings' own first."""
+        return tuple(self.experiment(one) for one in replicas(settings, seeds))
+
+
+def replicas(settings: Experiment, seeds: int) -> tuple[Experiment, ...]:
+    """The settings with so many seeds in a row. All have the images of the first, so that they have as many batches."""
+    if seeds == 1:
+        return (settings,)
+    task = settings.effective_task_seed
+    return tuple(settings.replace(seed=(settings.seed + n) % 2**32, task_seed=task) for n in range(seeds))
+
 
 def rules() -> dict[str, Rule]:
     """All rules by name; a method added to `METHODS` appears by itself."""

@@ -50,11 +50,15 @@ class NetsPicture(pn.custom.JSComponent):
 
 
 def scene_of(comparison: Comparison) -> dict[str, Any]:
-    """The scene of a comparison with a row for each of its lanes; empty before the nets are made."""
+    """The scene of a comparison with a row for each of its lanes; empty before the nets are made.
+
+    Of several seeds, it shows the first.
+    """
     if comparison.facts is None:
         return {}
+    seed = f", seed {comparison.experiment.seed}" if comparison.seeds > 1 else ""
     rows = tuple(
-        (name, comparison.title(name), lane.rule.method, comparison.slot(name))
+        (name, comparison.title(name) + seed, lane.rule.method, comparison.slot(name))
         for name, lane in comparison.lanes.items()
     )
     return _scene(comparison.facts.scene, rows)

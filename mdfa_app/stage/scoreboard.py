@@ -32,12 +32,12 @@ def draw(rules: Mapping[str, Rule], compared: Collection[str], drawn: str, switc
 
 
 def values(lanes: Mapping[str, Lane]) -> dict[str, str]:
-    """The newest validation accuracy of every rule."""
+    """The newest validation accuracy of every rule, the mean of its seeds."""
     texts: dict[str, str] = {}
     for name, lane in lanes.items():
-        evaluated = lane.history.evaluated.last
+        evaluated = lane.curve("evaluated").last
         texts[name] = percent(evaluated["validation"]) if evaluated else "–"
-        if lane.history.diverged is not None:
+        if lane.diverged == len(lane.histories):
             texts[name] = "diverged"
     return texts
 

@@ -55,6 +55,8 @@ def view_of(comparison: Comparison, *, can_switch: bool, pending_rule: str = "",
     switched = {name: other.rule for name, other in comparison.lanes.items() if other.rule.name != name}
     description = lane.rule.method.description.split(": ")[-1]
     caption = f"{comparison.title(comparison.drawn)}: {description}."
+    if comparison.seeds > 1:
+        caption += f" Seed {comparison.experiment.seed}, the first of {comparison.seeds}."
     return StageView(
         rules=scoreboard.draw(rules, comparison.compared, comparison.drawn, switched),
         scores=scoreboard.values(comparison.lanes),

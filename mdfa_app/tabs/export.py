@@ -170,7 +170,9 @@ class ExportTab(Tab):
     def _written(self, form: str) -> str:
         comparison = self.page.comparison
         pinned = {"pinned": comparison.pinned} if form == "json" else {}
-        return _FORMS[form](comparison.experiment, comparison.chosen_rules, files=self.page.own_files, **pinned)
+        return _FORMS[form](
+            comparison.experiment, comparison.chosen_rules, comparison.seeds, files=self.page.own_files, **pinned
+        )
 
     def _picture_button(self, kind: str) -> pn.widgets.Button:
         """A button that saves the charts beside the stage. The browser draws them, so nothing is sent."""

@@ -29,14 +29,13 @@ class Net:
         run: trains it.
         bytes: the memory that is counted for it.
         accuracy: its newest training accuracy.
-        diverged: whether its loss became NaN or infinite.
     """
 
     def __init__(self, rule: Rule, run: Run, bytes_: int) -> None:
         self.rule, self.run, self.bytes = rule, run, bytes_
         self.learns_by = rule
         self.accuracy = TrainingAccuracy()
-        self.diverged = False
+        self._diverged: set[int] = set()  # replicas
         self._overview: Overview | None = None
 
     @property
@@ -56,10 +55,16 @@ class Net:
         """Its layers and pictures, as the stage draws them."""
         return scene_of(self.run)
 
+    @property
+    def diverged(self) -> bool:
+        """Whether its loss became NaN or infinite, for every seed."""
+        return len(self._diverged) == self.run.replicas
+
     def note(self, event: Event) -> None:
         """Take what an event of its run tells."""
         self.accuracy.note(event)
-        self.diverged |= isinstance(event, Diverged)
+        if isinstance(event, Diverged):
+            self._diverged.add(event.replica)
 
     @functools.cached_property
     def _camera(self) -> Camera:
@@ -125,17 +130,17 @@ class Nets(Mapping[str, Net]):
         """The number of parameters of the largest net."""
         return max(net.run.network.parameter_count for net in self.values())
 
-    def make(self, rule: Rule, settings: Experiment) -> None:
-        """Make the net of a rule.
+    def make(self, rule: Rule, settings: Experiment, seeds: int = 1) -> None:
+        """Make the net of a rule, with so many seeds side by side.
 
         Raises:
             InvalidValue: it is more than this server allows, or its memory is full.
         """
-        experiment = rule.experiment(settings)
-        bytes_ = self._limits.check(experiment)
+        experiments = rule.experiments(settings, seeds)
+        bytes_ = self._limits.check(experiments[0], seeds)
         self._memory.reserve(bytes_)
         try:
-            run = Run(experiment, device=DEVICE, tasks=self._tasks)
+            run = Run(experiments, device=DEVICE, tasks=self._tasks)
             if run.learner.method is not rule.method:
                 run.set_method(rule.method)
         except BaseException:
@@ -157,8 +162,8 @@ class Nets(Mapping[str, Net]):
             raise InvalidValue(f"the {net.rule.title} network has finished: press Reset for a new one")
         experiment = rule.experiment(net.run.experiments[0])
         others = [other.experiment for other in self.values() if other is not net]
-        self._limits.check_all([*others, experiment])
-        more = self._limits.check(experiment) - net.bytes
+        self._limits.check_all([*others, experiment], net.run.replicas)
+        more = self._limits.check(experiment, net.run.replicas) - net.bytes
         self._memory.reserve(more)
         try:
             net.run.set_method(rule.method)

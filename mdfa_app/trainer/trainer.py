@@ -103,6 +103,7 @@ class Trainer:
         self._number = 0  # of the comparison that the page wants
         self._settings: Experiment | None = None
         self._rules: tuple[Rule, ...] = ()
+        self._seeds = 1
         self._dropped: set[str] = set()  # names of rules whose nets are to be dropped
         self._speed = SPEEDS["normal"]
         self._remaining: int | None = 0  # mini-batches to train from the net ahead; None until the end
@@ -122,25 +123,26 @@ class Trainer:
 
     # ------------------------------------------------------------------------------------------------ for the page
 
-    def prepare(self, settings: Experiment, rules: Sequence[Rule], *, start: bool = False) -> int:
+    def prepare(self, settings: Experiment, rules: Sequence[Rule], *, seeds: int = 1, start: bool = False) -> int:
         """Drop all nets and make new ones; returns the number of the new comparison.
 
         Args:
             settings: the experiment that all nets share.
             rules: a net is made for each.
+            seeds: the number of replicas of each net.
             start: whether to train at once.
 
         Raises:
             InvalidValue: it is more than this server allows.
             GeometryError: the network does not fit the images.
         """
-        self._limits.check_all([rule.experiment(settings) for rule in rules])
+        self._limits.check_all([rule.experiment(settings) for rule in rules], seeds)
         with self._changed:
             self._number += 1
             self._outbox.clear()
             self._jobs.clear()
             self._watched = self._look = None
-            self._settings, self._rules = settings, tuple(rules)
+            self._settings, self._rules, self._seeds = settings, tuple(rules), seeds
             self._set_target(None if start else 0, active=start)
             return self._number
 
@@ -156,7 +158,7 @@ class Trainer:
             InvalidValue: it is more than this server allows.
         """
         assert self._settings is not None
-        self._limits.check_all([rule.experiment(self._settings) for rule in rules])
+        self._limits.check_all([rule.experiment(self._settings) for rule in rules], self._seeds)
         with self._changed:
             # Remembered by name: the thread may look only when a rule that went has already come back.
             dropped = {rule.name for rule in self._rules} - {rule.name for rule in rules}
@@ -312,14 +314,14 @@ class Trainer:
                     if self.closed:
                         self.nets.drop(self.nets)
                     return
-                number, settings, rules = self._number, self._settings, self._rules
+                number, settings, rules, seeds = self._number, self._settings, self._rules, self._seeds
                 request, active = self._request, self._active
                 dropped, self._dropped = self._dropped, set()
             try:
                 if settings is None:
                     raise InvalidValue("there is nothing to train yet: prepare an experiment first")
                 self.nets.drop(dropped)
-                self._make(number, settings, rules, wanted=active)
+                self._make(number, settings, rules, seeds, wanted=active)
                 self._do_jobs(request)
                 if active and self.nets and self._request == request:
                     self._train(number, request)
@@ -331,7 +333,7 @@ class Trainer:
                 _log.exception("unexpected error in a training thread")
                 self._fail(number, f"unexpected error ({type(error).__name__}): see the server's log")
 
-    def _make(self, number: int, settings: Experiment, rules: Sequence[Rule], *, wanted: bool) -> None:
+    def _make(self, number: int, settings: Experiment, rules: Sequence[Rule], seeds: int, *, wanted: bool) -> None:
         """Make the nets that are missing; `wanted` says whether they are to be trained."""
         new = number != self._made_number
         if new:
@@ -351,7 +353,7 @@ class Trainer:
         self._send(number, Status(Phase.PREPARING, doing))
         try:
             for rule in unmade:
-                self.nets.make(rule, settings)
+                self.nets.make(rule, settings, seeds)
         except DataError as error:
             if downloads():
                 raise

@@ -332,8 +332,11 @@ def test_pinned_runs_stay_in_charts_list_and_exports_until_they_are_removed(visi
     assert not visit.comparison.before
     table = export.table(export.runs(visit.comparison))
     assert set(table.run) == {"the first <b>", "outputs 2, learning rate 0.1"}, "the new run has nothing yet"
-    settings = json.loads(export.configuration(visit.comparison.experiment, [], visit.comparison.pinned))["pinned"]
-    assert settings["the first <b>"]["mdfa"]["learning_rate"] == 0.1, "as it was changed while the run went on"
+    written = export.configuration(visit.comparison.experiment, [], 1, visit.comparison.pinned)
+    settings = json.loads(written)["pinned"]
+    assert settings["the first <b>"]["experiments"]["mdfa"]["learning_rate"] == 0.1, (
+        "as it was changed while the run went on"
+    )
     opened, complaints = link.read(pinned()[0]["query"], tabs=tuple(TABS))
     assert (opened.settings.learning_rate, complaints) == (0.1, [])
     visit.page.unpin("the first <b>")
@@ -372,6 +375,47 @@ def test_what_the_list_of_pinned_runs_may_not_say_changes_nothing(visit: Visit, 
     browser_says(visit.widgets.pins, message)
     assert visit.view.pins["runs"] == []
     assert visit.page.complaint == ""
+
+
+def test_several_seeds_have_a_mean_a_band_and_the_first_seeds_picture(wait_until: Callable[..., None]) -> None:
+    def trained(query: str) -> Visit:
+        visit = Visit(wait_until, f"rules=dfa&network=fc:8&{query}")
+        visit.until_phase(Phase.IDLE)
+        visit.press("10")
+        visit.until(lambda: visit.comparison.position.step == 10 and visit.phase is Phase.PAUSED, "ten steps")
+        return visit
+
+    visit, alone = trained("seeds=3"), trained("seeds=1")
+    lane, chart = visit.comparison.lanes["dfa"], visit.page.curves.charts["agreement"]
+    values = [history.probed.column("unit") for history in lane.histories]
+    assert values[0] == alone.comparison.lanes["dfa"].history.probed.column("unit"), "the first seed trains as alone"
+    assert values[0] != values[1]
+    drawn = chart.points(visit.comparison.slot("dfa"))
+    assert drawn["y"] == pytest.approx([sum(column) / 3 for column in zip(*values, strict=True)])
+    assert drawn["low"] == [min(column) for column in zip(*values, strict=True)]
+    assert drawn["high"] == [max(column) for column in zip(*values, strict=True)]
+    assert visit.stage.scene["rows"][0]["title"] == "DFA, seed 0"
+    assert alone.stage.scene["rows"][0]["title"] == "DFA"
+    assert "Seed 0, the first of 3." in visit.stage.caption
+    assert "mean of 3 seeds" in visit.page.curves.bands
+    assert alone.page.curves.bands == ""
+    assert visit.page.link().seeds == 3
+    table = export.table(export.runs(visit.comparison))
+    (column,) = [part.value for seed, part in table[table.quantity == "probed: unit"].groupby("seed") if seed == 2]
+    assert list(column) == values[2]
+    visit.page.pin("")
+    assert visit.view.pins["runs"][0]["name"].endswith("3 seeds")
+    assert visit.run("dfa").replicas == 3
+    visit.controls.seeds.value = 1
+    visit.until_phase(Phase.IDLE)
+    assert visit.run("dfa").replicas == 1
+    assert "3 seeds" in visit.view.pins["runs"][0]["what"]
+    visit.press("10")
+    visit.until(lambda: visit.comparison.position.step == 10 and visit.phase is Phase.PAUSED, "ten steps of one seed")
+    drawn = chart.points(visit.comparison.slot("dfa"))
+    assert drawn["low"] == drawn["y"] == drawn["high"] == values[0], "no band is left"
+    for one in (visit, alone):
+        one.close()
 
 
 def test_no_step_is_lost(visit: Visit) -> None:

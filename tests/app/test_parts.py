@@ -24,6 +24,7 @@ from mdfa_app.charts.chart import Chart, Style
 from mdfa_app.charts.names import spread
 from mdfa_app.charts.style import PAGE
 from mdfa_app.comparison import export
+from mdfa_app.comparison.comparison import Lane
 from mdfa_app.comparison.history import Curve, History, Reader, Series
 from mdfa_app.page.words import PHASE_WORDS, outcomes
 from mdfa_app.settings import link, words
@@ -174,6 +175,8 @@ def test_the_outcome_names_the_test_accuracy() -> None:
     lost = dataclasses.replace(finished, test_accuracy=(None,), diverged_at=(4,))
     assert "FA diverged (its loss became NaN or infinite at mini-batch 4)" in outcomes({"mDFA": finished, "FA": lost})
     assert outcomes({}) == ""
+    several = dataclasses.replace(finished, test_accuracy=(0.75, 0.25, 0.5), diverged_at=(None, 4, None))
+    assert "FA 62.5 % (mean of 2 seeds, 50.0 % to 75.0 %; 1 of 3 seeds diverged)" in outcomes({"FA": several})
 
 
 def test_names_of_lines_keep_apart() -> None:
@@ -262,6 +265,17 @@ def test_what_is_too_much_is_refused_in_a_sentence(changes: dict[str, object], s
     with pytest.raises(MdfaError, match=re.escape(sentence)):
         LIMITS.check(Experiment().replace(**changes))
     assert not LIMITS.fits(Experiment().replace(**changes))
+
+
+def test_several_seeds_cost_as_much_as_several_networks() -> None:
+    one, three = (LIMITS.check(Experiment(), seeds) for seeds in (1, 3))
+    assert 2.5 * one < three < 3 * one, "they share the images"
+    limits = Limits(run_bytes=three - 1)
+    assert limits.fits(Experiment())
+    with pytest.raises(MdfaError, match="or fewer seeds"):
+        limits.check(Experiment(), 3)
+    with pytest.raises(MdfaError, match="compare fewer rules or seeds"):
+        Limits(run_bytes=three + 1).check_all([Experiment(), Experiment(method="bp")], 3)
 
 
 def test_limits_are_the_servers_to_set() -> None:
@@ -356,13 +370,14 @@ def test_curves_are_taken_away_whole() -> None:
     history = History("mDFA", steps_per_epoch=3)
     history.add(probed())
     history.add(Progress(step=3, epoch=1, loss=(0.5,), accuracy=(0.75,)))
-    made = pd.read_csv(io.BytesIO(export.csv({"mine": {"mdfa": history}})))
-    assert list(made.columns) == ["rule", "epoch", "quantity", "value", "run"]
-    assert set(made.run) == {"mine"}
+    runs = {"mine": {"mdfa": Lane((history,), rules()["mdfa"], Experiment(seed=7))}}
+    made = pd.read_csv(io.BytesIO(export.csv(runs)))
+    assert list(made.columns) == ["rule", "epoch", "quantity", "value", "run", "seed"]
+    assert (set(made.run), set(made.seed)) == ({"mine"}, {7})
     assert made.set_index("quantity").value["progress: loss"] == 0.5
     assert made.set_index("quantity").value["probed: batch0"] == 0.9
     pytest.importorskip("pyarrow", reason="needs pyarrow for Parquet")
-    pd.testing.assert_frame_equal(pd.read_parquet(io.BytesIO(export.parquet({"mine": {"mdfa": history}}))), made)
+    pd.testing.assert_frame_equal(pd.read_parquet(io.BytesIO(export.parquet(runs))), made)
 
 
 def test_the_python_code_runs_and_trains_every_rule() -> None:
@@ -372,6 +387,12 @@ def test_the_python_code_runs_and_trains_every_rule() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["bp", "mdfa-free"]
+    several = export.python(settings, chosen[:1], 3)
+    done = subprocess.run([sys.executable, "-c", several], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("0.") >= 3, "a figure for each seed"
+    assert "--replicas 3" in export.commands(settings, chosen, 3)
+    assert json.loads(export.configuration(settings, chosen, 3))["seeds"] == [3, 4, 5]
 
 
 def test_the_notebook_takes_the_parameters_and_has_the_defaults_that_the_commands_assume() -> None:
