@@ -748,24 +748,3 @@ def test_nothing_is_wider_than_the_window(browser: Browser, address: str, width:
         visitor.check()
     finally:
         context.close()
-
-
-def test_several_seeds_have_a_band_and_say_what_is_shown(visitor: Visitor, wait_until: Callable[..., None]) -> None:
-    page = visitor.page
-
-    def bands() -> list[int]:
-        code = (
-            "[...Bokeh.documents[0].all_models].filter((m) => m.type === 'GlyphRenderer' && m.glyph.type === 'VArea')"
-        )
-        return list(page.evaluate(f"{code}.map((m) => m.data_source.data.low.length)"))
-
-    visitor.unfold("More settings")
-    visitor.mark("Seeds", "3")
-    visitor.shows("Lines: mean of 3 seeds from 0 on. Bands: lowest to highest.")
-    page.wait_for_function("location.search.includes('seeds=3')")
-    page.get_by_role("heading", name=re.compile("^DFA, seed 0")).wait_for()
-    visitor.press("10 steps")
-    wait_until(lambda: min(bands(), default=0) > 5, "bands in all charts with measurements")
-    visitor.mark("Seeds", "1")
-    page.get_by_text("Lines: mean of 3 seeds").wait_for(state="detached")
-    page.wait_for_function("!location.search.includes('seeds=')")
