@@ -25,6 +25,7 @@ const LEVELS = 16; // of the share right, as dots show it
 const NEARLY = 0.9; // from this share right on, a number is not orange
 const HEADER = 6; // numbers at the begin of a frame
 const NARROW = 560; // px: below, the facts of a row stand above its network
+const FEW_PICTURES = 400; // px: below, fewer images are shown
 const LARGEST_PITCH = 16;
 const USUAL_PITCH = 12; // px: larger only if the layers then take less than half of the room
 const SMALLEST_PITCH = 2.5;
@@ -53,9 +54,10 @@ const STYLE = `
 .mdfa-stage h3 svg { width: 30px; height: 6px; overflow: visible; }
 .mdfa-stage .meaning { margin: 1px 0 7px; color: var(--st-muted); font-size: 12px; line-height: 1.25; }
 .mdfa-stage dl { margin: 0; display: grid; gap: 8px; font-variant-numeric: tabular-nums; }
+.mdfa-stage :is(dt, dd) { float: none; width: auto; padding: 0; } /* JupyterLab has ideas of its own */
 .mdfa-stage dl div { display: grid; grid-template-columns: 1fr; }
 .mdfa-stage dd { margin: 0; font-weight: 650; font-size: 15px; line-height: 1.1; order: -1; white-space: nowrap; height: 1.15em; contain: strict; }
-.mdfa-stage dt { color: var(--st-muted); font-size: 11.5px; line-height: 1.1; }
+.mdfa-stage dt { margin: 0; font-weight: 400; color: var(--st-muted); font-size: 11.5px; line-height: 1.1; }
 .mdfa-stage dd.signs { font-size: 25px; font-weight: 720; letter-spacing: -0.01em; }
 .mdfa-stage dd.signs.right { color: var(--st-right); }
 .mdfa-stage dd.signs.wrong { color: var(--st-wrong); }
@@ -215,8 +217,11 @@ export function layOut(scene, width) {
   const narrow = width < 480;
   const top = 24, tall = narrow ? 112 : 132, low = 42;
   const counts = scene.layers.map((layer) => layer.shown.length);
-  const pictures = scene.pictures.shape[0];
-  const columns = narrow || pictures < 4 ? 1 : 2;
+  // Where six images would be too small to see, there are three of them.
+  const all = [...Array(scene.pictures.shape[0]).keys()];
+  const shownPictures = width < FEW_PICTURES && all.length > 3 ? [0, Math.floor(all.length / 2), all.length - 1] : all;
+  const pictures = shownPictures.length;
+  const columns = pictures < 4 ? 1 : 2;
   const rows = Math.ceil(pictures / columns);
   const cell = pictures ? Math.min(narrow ? 26 : 36, Math.floor((tall - 4) / rows) - 8) : 0;
   const inputs = scene.points ? (narrow ? 44 : 84) : columns * (cell + 8) - 8;
@@ -239,7 +244,7 @@ export function layOut(scene, width) {
   const gap = Math.max(4, Math.min(170, (room - taken) / (counts.length + 1)));
   let x = Math.max(1, (width - inputs - outputs - beside - result - taken - gap * (counts.length + 1)) / 2);
   const place = { top, tall, height: top + tall + low, pitch, gap, width, narrow };
-  place.inputs = { x, width: inputs, y: top, columns, rows, cell };
+  place.inputs = { x, width: inputs, y: top, columns, rows, cell, pictures: shownPictures };
   x += inputs + gap;
   place.layers = grids.map((grid, layer) => {
     const wide = grid.across * pitch, high = grid.down * pitch;
@@ -626,8 +631,8 @@ class RowView {
     }
     const { inputs } = place;
     const column = Math.floor((x - inputs.x) / (inputs.cell + 8)), line = Math.floor((y - inputs.y) / (inputs.cell + 8));
-    const picture = line * inputs.columns + column;
-    if (column >= 0 && column < inputs.columns && line >= 0 && picture < scene.pictures.shape[0]) {
+    const picture = inputs.pictures[line * inputs.columns + column];
+    if (column >= 0 && column < inputs.columns && line >= 0 && picture !== undefined) {
       const [left, top] = [column, line].map((at) => at * (inputs.cell + 8) + inputs.cell / 2);
       if (this.pointed?.unit !== undefined) this.hideTip();
       this.pointed = { picture, x: inputs.x + left, y: inputs.y + top, reach: inputs.cell / 2 };
@@ -791,11 +796,11 @@ class RowView {
       frameBox(pen, inputs.x, y, side, side, palette.line);
       return;
     }
-    pictures.images.forEach((image, n) => {
+    inputs.pictures.forEach((picture, n) => {
       const x = inputs.x + (n % inputs.columns) * (inputs.cell + 8), y = inputs.y + Math.floor(n / inputs.columns) * (inputs.cell + 8);
       pen.imageSmoothingEnabled = false;
-      pen.drawImage(image, x, y, inputs.cell, inputs.cell);
-      const sure = this.frame ? this.frame.certainty[n] / 255 : 0;
+      pen.drawImage(pictures.images[picture], x, y, inputs.cell, inputs.cell);
+      const sure = this.frame ? this.frame.certainty[picture] / 255 : 0;
       pen.fillStyle = palette.line;
       pen.fillRect(x, y + inputs.cell + 1.5, inputs.cell, 3);
       pen.fillStyle = sure > 0.5 ? palette.text : palette.none;

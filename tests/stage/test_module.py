@@ -113,6 +113,8 @@ def test_every_network_fits_into_its_row(network: str, width: int, tmp_path: Pat
     assert place["result"]["x"] > place["output"]["x"] + place["output"]["radius"]
     assert place["result"]["x"] + place["result"]["side"] <= width
     assert place["pitch"] >= 2.5
+    assert place["inputs"]["cell"] >= 22, "images are large enough to be seen"
+    assert len(set(place["inputs"]["pictures"])) >= 3
 
 
 @needs_node
