@@ -191,23 +191,6 @@ def test_a_unit_under_the_pointer_shows_its_error_signals(visitor: Visitor, wait
     tip.wait_for(state="hidden")
 
 
-def test_the_dark_page_prints_light(visitor: Visitor) -> None:
-    page = visitor.page
-    visitor.press("Dark")
-    looks = """() => [
-        getComputedStyle(document.querySelector(".card")).backgroundColor,
-        [...document.querySelectorAll("*")].map((part) => part.shadowRoot?.querySelector(".mdfa-stage")).find(Boolean)
-            .style.getPropertyValue("--st-ground"),
-        ...[...document.querySelectorAll(".curves .bk-Figure")].map((chart) => chart.style.filter),
-    ].join()"""
-    dark, light = "rgb(23, 29, 38),#171d26,,,", "rgb(255, 255, 255),#ffffff" + 3 * ",invert(1) hue-rotate(180deg)"
-    page.wait_for_function(f"({looks})() === '{dark}'")
-    page.emulate_media(media="print")
-    page.wait_for_function(f"({looks})() === '{light}'")
-    page.emulate_media(media="screen")
-    page.wait_for_function(f"({looks})() === '{dark}'")
-
-
 def test_tabs_open_and_what_is_taken_away_can_be_read(visitor: Visitor) -> None:
     visitor.press("▶ Start")
     visitor.shows("100 % of the unit error signals have the true sign.")
