@@ -20,9 +20,10 @@ from torch.utils.hooks import RemovableHandle
 from mdfa_core.attach import layout as layouts
 from mdfa_core.attach.composites import Composite
 from mdfa_core.attach.constraint import WeightConstraint, stepped_parameters, transformed
-from mdfa_core.attach.delivery import DirectError, Sent, labels_of, signal, weight_fan_in
+from mdfa_core.attach.delivery import DirectError, Gate, Sent, labels_of, signal, weight_fan_in
 from mdfa_core.attach.feedback import Feedback, FeedbackSource, Wanted, empties
 from mdfa_core.attach.layout import FixedPlace, Layout, Place
+from mdfa_core.attach.loss_scale import ScaleWatch
 from mdfa_core.attach.premises import guarantee
 from mdfa_core.attach.routing import (
     BlockOutput,
@@ -47,9 +48,13 @@ class Attached(nn.Module):
         constraint: holds weights at or above the floor; its docstring has the rule for starts and later writes.
         labels: for a rule that reads them (DRTP), the class of every example (and position): int64 [N, …], or 0 and 1
             for one output. Set them before each forward pass that learns; the pass takes them away.
+        loss_scale: for a rule whose signals do not depend on the size of the loss (sDFA, DRTP), the factor by which you
+            multiply the loss: `scaler.get_scale()` of a GradScaler, 1/k for gradients of k batches. None means 1 and
+            warns once if a factor is noticed. Other rules do not need it.
     """
 
     labels: Tensor | None
+    loss_scale: float | None
     passes: Tensor
 
     def __init__(
@@ -68,9 +73,11 @@ class Attached(nn.Module):
         self.model, self.method = model, method
         self.feedback = Feedback(source, learns=method.transport.learns_feedback)
         self.constraint = WeightConstraint(model, method, floor)
-        self.labels = None
+        self.labels = self.loss_scale = None
+        self._scale_watch = ScaleWatch(method.title)
         self._attachment = attachment
-        self._model_stepped = self._feedback_stepped = self._released = self._masked = False
+        self._model_stepped = self._feedback_stepped = self._released = False
+        self._masked = self._true = False
         self._matrix = None if method.transport.exact else attachment.matrix
         self._direct = attachment.matrix is None
         self._layerwise = self._matrix is not None
@@ -92,14 +99,17 @@ class Attached(nn.Module):
                 self._hooks.append(place.module.register_forward_pre_hook(cut.before))
             else:
                 self._hooks.append(place.module.register_forward_hook(cut.after))
+        self._innermost: list[tuple[Any, int]] = []
         inside: dict[nn.Module, dict[str, int]] = {}
         for number, layer in enumerate(self._layers):
             if layer.composite is not None:
                 inside.setdefault(layer.composite, {})[layer.matrix] = number
                 continue
             fixed = FixedLayer(number, layer.geometry, self._plan)
-            self._hooks.append(layer.module.register_forward_pre_hook(fixed.before))
-            self._hooks.append(layer.module.register_forward_hook(fixed.after))
+            # Right around the layer itself: what other hooks make of its input and output belongs to the model.
+            before = layer.module.register_forward_pre_hook(fixed.before)
+            self._innermost.append((layer.module, before.id))
+            self._hooks += [before, layer.module.register_forward_hook(fixed.after, prepend=True)]
         self._composites = [Composite(module, numbers, self._plan) for module, numbers in inside.items()]
         layouts.forget_compiled_parts(model)
         if self._has_matrices and not self.feedback.learns:
@@ -111,6 +121,8 @@ class Attached(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The model's output, whose `backward()` delivers the rule's errors; without gradients, only the output."""
         if torch.compiler.is_compiling():
+            if torch.compiler.is_exporting() and torch.is_grad_enabled():
+                raise InvalidValue(_NO_RULE_IN.format("torch.export"))
             if self._layout is None:
                 self.prepare(args, kwargs)
         else:
@@ -135,7 +147,7 @@ class Attached(nn.Module):
                 `torch.func` asks for tangents or comes before the first call, or `torch.jit.trace` runs.
         """
         if torch.jit.is_tracing() and torch.is_grad_enabled():
-            raise InvalidValue("torch.jit.trace records no rule: trace attached.model, or trace under torch.no_grad()")
+            raise InvalidValue(_NO_RULE_IN.format("torch.jit.trace"))
         if forward_ad._current_level >= 0:
             raise InvalidValue(
                 "a learning rule says how errors come back, not how tangents go forward: take jvp, jacfwd and "
@@ -155,6 +167,8 @@ class Attached(nn.Module):
             raise InvalidValue(
                 f"a {added} was added to the model after it was attached, so no rule reaches it: attach the model again"
             )
+        for module, hook in self._innermost:
+            module._forward_pre_hooks.move_to_end(hook)
         if torch.is_grad_enabled():
             layouts.refuse_inference(self.model)
         if self.feedback.learns and self._model_stepped and not self._feedback_stepped:
@@ -169,6 +183,7 @@ class Attached(nn.Module):
         """Project the weights after an optimizer's step, given the ids of the parameters that it has."""
         self._model_stepped |= any(id(parameter) in stepped for parameter in self.model.parameters())
         self._feedback_stepped |= any(id(parameter) in stepped for parameter in self.feedback.parameters())
+        self._scale_watch.stepped()
         if any(id(parameter) in stepped for parameter in self.parameters()):
             self.constraint.stepped()
             self._project_feedback()
@@ -232,6 +247,8 @@ class Attached(nn.Module):
                 "thread at a time, and train on several devices with DistributedDataParallel"
             )
         self._plan.current = current
+        if current.carrier is not None:
+            self._plan.last = HookPlan(None, None, current.carrier, current.drawn, current.true)
         try:
             return call(*args, **kwargs)
         finally:
@@ -265,7 +282,7 @@ class Attached(nn.Module):
                     f"module(x), and call torch.compiler.reset() if compiled code used them before attach"
                 )
 
-    def _tied(self, output: Any, met: Sequence[BlockOutput], labels: Tensor | None) -> Any:
+    def _tied(self, output: Any, met: Sequence[BlockOutput], labels: Tensor | None, *, measured: bool = False) -> Any:
         """The model's output with the signal for every block tied to it."""
         blocks = self.layout.blocks
         if blocks and not met:
@@ -274,6 +291,10 @@ class Attached(nn.Module):
             )
         z = tied = output_tensor(output)
         sent = self._sent(z, labels) if blocks else None
+        if measured:
+            sent = functools.partial(self._sent_unless_true, sent)
+        elif sent is not None and self._attachment.ignores_size:
+            sent = functools.partial(self._scaled, sent)
         for item in met:
             if item.output.requires_grad:
                 number = blocks.index(item.block)
@@ -290,17 +311,38 @@ class Attached(nn.Module):
         context = self._context(labels_of(wide, axis, labels, self.method) if self._attachment.labels else None)
         return functools.partial(signal, self._attachment.sent, context, axis, self._masks)
 
+    def _scaled(self, sent: Sent, error: Tensor) -> Tensor | None:
+        """The signal, with the factor of the loss that the rule itself ignores."""
+        if self.loss_scale is None and not torch.compiler.is_compiling() and not transformed():
+            hidden = [self.model.get_parameter(name) for names in self.layout.segments[:-1] for name in names]
+            self._scale_watch.look(error, hidden)
+        made = sent(error)
+        return made if made is None or self.loss_scale is None else made * self.loss_scale
+
+    def _sent_unless_true(self, sent: Sent | None, error: Tensor) -> Tensor | None:
+        if self._true:
+            return None
+        return error if sent is None else sent(error)
+
     def _masks(self) -> bool:
         return self._masked
 
+    def _delivers_true(self) -> bool:
+        return self._true
+
     @contextmanager
-    def one_by_one(self) -> Iterator[None]:
-        """Backward passes in which examples without an error get no signal, whatever the rule sends (DRTP: labels)."""
-        self._masked = True
+    def delivering(self, *, true: bool, one_by_one: bool = False) -> Iterator[None]:
+        """Backward passes of a recorded pass (see `record`).
+
+        Args:
+            true: whether BP delivers the errors instead of the rule.
+            one_by_one: examples without an error get no signal, whatever the rule sends (DRTP: labels).
+        """
+        self._true, self._masked = true, one_by_one
         try:
             yield
         finally:
-            self._masked = False
+            self._true = self._masked = False
 
     def _check_shape(self, item: BlockOutput, number: int) -> None:
         units = tuple(item.output.shape[1:]) if self._axis is None else (item.output.shape[self._axis],)
@@ -322,6 +364,7 @@ class Attached(nn.Module):
         """
         if self._layout is not None:
             return
+        layouts.refuse_sharded(self.model, "attach the model with an example input first, and shard it afterwards")
         current, whole = HookPlan(torch.Tensor.detach), HookPlan(None)
         with (
             torch.inference_mode(False),
@@ -338,7 +381,8 @@ class Attached(nn.Module):
             if self._layerwise and self.feedback.learns:
                 self._untouched(whole, args, kwargs)  # without cuts, to see which layers send an error down
         if self._layerwise:
-            layouts.refuse_unseen(self.model, found, self._layers, current.ran)
+            ends = [output, *(item.output for item in current.met)]
+            layouts.refuse_unseen(self.model, found, self._layers, current.ran, ends)
             self._expected = tuple(dict.fromkeys(current.ran))
             if self._has_matrices and self.feedback.learns:
                 self.feedback.put([_wanted_matrix(n, self._layers[n]) for n in sorted(set(whole.fed))])
@@ -404,27 +448,30 @@ class Attached(nn.Module):
         return self._attachment.labels
 
     def record(
-        self, args: Sequence[Any], kwargs: dict[str, Any], *, true: bool, labels: Tensor | None = None
+        self, args: Sequence[Any], kwargs: dict[str, Any], *, labels: Tensor | None = None
     ) -> tuple[Any, tuple[BlockOutput, ...]]:
         """The output of a forward pass that changes nothing, and every hidden block's output in its graph.
+
+        The rule delivers the errors of its backward passes, and BP those inside `delivering(true=True)`.
 
         Args:
             args: of the model.
             kwargs: of the model.
-            true: whether BP delivers the errors instead of the rule.
             labels: as in `Attached.labels`.
         """
-        if self._direct and not true:
-            current = self._learning_pass()
-        else:
-            # A copy goes on, because what follows may overwrite what it gets.
-            carrier = self._carrier if self._layerwise and not true else None
-            current = HookPlan(torch.Tensor.clone, self.layout.blocks, carrier, self._drawn())
+        carrier = self._carrier if self._layerwise else None
+        current = HookPlan(
+            self._gated if self._direct else torch.Tensor.clone,  # a copy, because what follows may overwrite it
+            *(self.layout.blocks, carrier, self._drawn(), self._delivers_true),
+        )
         with torch.enable_grad():
             output = self._untouched(current, args, kwargs)
-            if self._direct and not true:
-                output = self._tied(output, current.met, labels)
+            if self._direct:
+                output = self._tied(output, current.met, labels, measured=True)
         return output, tuple(current.met)
+
+    def _gated(self, tensor: Tensor) -> Tensor:
+        return Gate.apply(tensor, self._delivers_true) if tensor.requires_grad else tensor.clone()
 
     # ------------------------------------------------------------------------------------------------------ constraint
 
@@ -494,6 +541,8 @@ def _wanted_matrix(number: int, layer: FixedPlace) -> Wanted:
     shape = FeedbackShape(tuple(weight.shape), weight_fan_in(weight, layer.geometry), own)
     return Wanted(number, layer.name, shape, weight, number - 1)
 
+
+_NO_RULE_IN = "{} records no rule: give it attached.model, or run it under torch.no_grad()"
 
 _ALL: weakref.WeakSet[Attached] = weakref.WeakSet()
 _COPIES: weakref.WeakKeyDictionary[Attached, weakref.WeakSet[Attached]] = weakref.WeakKeyDictionary()

@@ -87,6 +87,7 @@ def attach(
         )
     if feedback is not None and not rule.transport.needs_feedback:
         raise InvalidValue(f"{rule.title} has no feedback weights: leave feedback out, or choose fa or dfa")
+    layouts.refuse_scripted(model)
     layouts.refuse_lazy(model)
     layouts.refuse_inference(model)
     initializer = initializers.parse(feedback_init)

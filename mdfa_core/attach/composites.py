@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
-from mdfa_core.attach.delivery import LayerError
 from mdfa_core.attach.routing import CurrentPlan, refuse_no_graph
 from mdfa_core.base.errors import InvalidValue
 
@@ -71,7 +70,7 @@ class Composite:
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What `module.forward` would give."""
         kind: Any = type(self.module)
-        if self.plan.current is None:
+        if self.plan.of_layers() is None:
             own = functools.partial(kind.forward, self.module) if self.before is None else self.before
             return own(*args, **kwargs)
         refuse_no_graph(self.module)
@@ -86,7 +85,7 @@ class Composite:
 
     def product(self, weight: str, bias: str, x: Tensor, rows: slice = slice(None)) -> Tensor:
         """W x + b, with the rule's matrix in place of W in the backward pass."""
-        current, number = self.plan.current, self.numbers[weight]
+        current, number = self.plan.of_layers(), self.numbers[weight]
         assert current is not None
         w, b = _inside(self.module, weight), _inside(self.module, bias)
         w, b = w[rows], None if b is None else b[rows]
@@ -96,7 +95,7 @@ class Composite:
         if current.carrier is None or not x.requires_grad:
             return functional.linear(x, w, b)
         carrier = current.carrier(number, _inside(self.module, weight), current.drawn)[rows]
-        return LayerError.apply(functional.linear(x.detach(), w, b), x, carrier, None)
+        return current.connect(functional.linear(x.detach(), w, b), x, carrier, w, None)
 
 
 def _inside(module: Any, name: str) -> Any:

@@ -89,8 +89,9 @@ def direct_update(error: Tensor, hidden: Tensor, feedback: Tensor, axis: int | N
     return error.flatten(0, -2).mT @ hidden.flatten(0, -2)
 
 
-Sent = Callable[[Tensor], Tensor]
-"""From the error e at a model's output to the signal that goes to every block, both shaped like the output."""
+Sent = Callable[[Tensor], Tensor | None]
+"""From the error e at a model's output to the signal that goes to every block, both shaped like the output; None if
+nothing is sent."""
 
 
 class DirectError(torch.autograd.Function):
@@ -115,14 +116,34 @@ class DirectError(torch.autograd.Function):
         ctx.feedback, ctx.shape, ctx.dtype = feedback, hidden.shape, hidden.dtype
 
     @staticmethod
-    def backward(ctx: Any, error: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None]:
+    def backward(ctx: Any, error: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
         update = None
         if ctx.needs_input_grad[2]:
             (hidden,) = ctx.saved_tensors
             update = direct_update(error, hidden, ctx.feedback, ctx.axis)
         sent = error if ctx.sent is None else ctx.sent(error)
+        if sent is None:
+            return error, None, update, None, None
         delivered = direct_error(sent, ctx.feedback, ctx.shape, ctx.axis).to(ctx.dtype)
         return error, once(delivered), update, None, None
+
+
+class Gate(torch.autograd.Function):
+    """A copy of a block's output, whose error reaches the block only while `is_open()`."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(hidden: Tensor, is_open: Callable[[], bool]) -> Tensor:
+        return hidden.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.is_open = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, None]:
+        return (error if ctx.is_open() else None), None
 
 
 # --------------------------------------------------------------------------------------------------- layer after layer
@@ -170,29 +191,39 @@ class LayerError(torch.autograd.Function):
 
     The layer itself reads x detached from the graph, so its own product δ W is never computed. Feedback that requires a
     gradient gets the update of W, δᵀ x, as its gradient (Kolen-Pollack).
+
+    With `true`, the backward pass asks it whether to send δ W instead.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(output: Tensor, x: Tensor, feedback: Tensor, geometry: Geometry | None) -> Tensor:
+    def forward(
+        output: Tensor,
+        x: Tensor,
+        feedback: Tensor,
+        geometry: Geometry | None,
+        weight: Tensor | None = None,
+        true: Callable[[], bool] | None = None,
+    ) -> Tensor:
         return output.detach()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, x, feedback, ctx.geometry = inputs
+        _, x, feedback, ctx.geometry, ctx.weight, ctx.true = inputs
         if feedback.requires_grad:
             ctx.save_for_backward(x)
         ctx.feedback, ctx.shape, ctx.dtype = feedback, x.shape, x.dtype
 
     @staticmethod
-    def backward(ctx: Any, delta: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
+    def backward(ctx: Any, delta: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None, None]:
         update = None
         if ctx.needs_input_grad[2]:
             (x,) = ctx.saved_tensors
             update = layer_update(delta, x, ctx.feedback, ctx.geometry)
-        delivered = layer_error(delta, ctx.feedback, ctx.shape, ctx.geometry).to(ctx.dtype)
-        return delta, once(delivered), update, None
+        matrix = ctx.weight if ctx.true is not None and ctx.true() else ctx.feedback
+        delivered = layer_error(delta, matrix, ctx.shape, ctx.geometry).to(ctx.dtype)
+        return delta, once(delivered), update, None, None, None
 
 
 def weight_fan_in(weight: Tensor, geometry: Geometry | None) -> int:

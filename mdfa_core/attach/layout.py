@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -133,6 +134,31 @@ def refuse_lazy(model: nn.Module) -> None:
             )
 
 
+def refuse_scripted(model: nn.Module) -> None:
+    """Refuse a model with parts made by TorchScript, in which no hook runs.
+
+    Raises:
+        InvalidValue: it has one; the message names it.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise InvalidValue(
+                f"{name!r} was made by torch.jit.script or torch.jit.trace, where no hook of a rule runs: attach the "
+                f"Python module it was made from"
+            )
+
+
+def refuse_sharded(model: nn.Module, need: str) -> None:
+    """Refuse a model whose parameters are shards of `fully_shard`, because a forward pass uses others.
+
+    Raises:
+        InvalidValue: a parameter is one; the message names it.
+    """
+    for name, parameter in model.named_parameters():
+        if type(parameter.data).__name__ == "DTensor":  # by its name: importing the class takes a second
+            raise InvalidValue(f"parameter {name!r} is sharded (fully_shard): {need}")
+
+
 def refuse_inference(model: nn.Module) -> None:
     """Refuse a model whose parameters cannot be trained because they were created in inference mode.
 
@@ -212,20 +238,58 @@ def fixed_places(model: nn.Module) -> list[FixedPlace]:
     return found
 
 
-def refuse_unseen(model: nn.Module, found: Layout, layers: Sequence[FixedPlace], ran: Collection[int]) -> None:
+def refuse_unseen(
+    model: nn.Module, found: Layout, layers: Sequence[FixedPlace], ran: Sequence[int], ends: Sequence[Tensor]
+) -> None:
     """Refuse a model that used the weights of a linear layer or convolution in the trial pass without calling it.
+
+    Args:
+        model: the model.
+        found: its layout.
+        layers: the layers whose W is replaced.
+        ran: the numbers of the layers, one for each call.
+        ends: the output of the model and those of its blocks, with their graphs.
 
     Raises:
         InvalidValue: the model did; the message names the layer.
     """
-    used = {id(model.get_parameter(name)) for names in found.segments for name in names}
-    used -= {id(layers[number].weight) for number in ran}
+    learning = {id(model.get_parameter(name)) for names in found.segments for name in names}
+    calls = Counter(id(layers[number].weight) for number in ran)
+    products = _uses(ends)
     for layer in layers:
-        if id(layer.weight) in used:
+        key = id(layer.weight)
+        if key in learning and products[key] > calls[key]:
             raise InvalidValue(
                 f"the weights of {layer.name!r} ({type(layer.module).__name__}) are used without calling it, where "
                 f"feedback alignment cannot replace them: call the layer, or choose a direct rule such as dfa"
             )
+
+
+def _uses(ends: Sequence[Tensor]) -> Counter[int]:
+    """How many functions in the graphs of some tensors use each parameter, by id; a lookup of rows is no use.
+
+    A view or a cast of a parameter is the parameter.
+    """
+    nodes: dict[Any, None] = {}
+    pending: list[Any] = [end.grad_fn for end in ends]
+    while pending:
+        node = pending.pop()
+        if node is not None and node not in nodes:
+            nodes[node] = None
+            pending.extend(function for function, _ in node.next_functions)
+
+    def parameter_of(node: Any) -> int | None:
+        while node is not None and not hasattr(node, "variable"):
+            node = node.next_functions[0][0] if len(node.next_functions) == 1 else None
+        return None if node is None else id(node.variable)
+
+    return Counter(
+        parameter
+        for node in nodes
+        if parameter_of(node) is None and not node.name().startswith("Embedding")
+        for function, _ in node.next_functions
+        if (parameter := parameter_of(function)) is not None
+    )
 
 
 def geometry_of(name: str, layer: nn.Module) -> Geometry | None:

@@ -6,8 +6,9 @@ Signs, angles and ratios are those of `mdfa_core.learning.probes`, with one repl
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mdfa_core.attach.attached import Attached, as_call
+from mdfa_core.attach.layout import refuse_sharded
 from mdfa_core.attach.per_example import Backward, chunks, recorded_calls
 from mdfa_core.attach.routing import output_tensor
 from mdfa_core.base.distribution import install
@@ -141,17 +143,21 @@ def measure(
     attached = _the_attached(model)
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise InvalidValue(f"the batch is a {type(batch).__name__}: give a pair (x, y)")
+    refuse_sharded(attached.model, "measure a copy of the model with the whole weights")
     args, kwargs = as_call(batch[0])
     with torch.enable_grad():
         attached.make_ready(args, kwargs)
-    blocks = range(len(attached.layout.blocks))
-    ours, theirs = (_Way(attached, args, kwargs, batch[1], loss, examples, true=true) for true in (False, True))
-    pairs = [_stacked(ours.updates(n), theirs.updates(n)) for n in blocks]
+    recorded = _Recorded(attached, args, kwargs, batch[1], loss, examples)
+    theirs = _Way(recorded, true=True)
+    ours = _Way(recorded, true=False, later=recorded.of_singles(theirs.backward))
+    singles = _example_counts(recorded, ours.backward, theirs.backward)
+    updates = list(zip(ours.updates(), theirs.updates(), strict=True))
+    pairs = list(itertools.starmap(_stacked, updates))
     return Measurement(
         blocks=attached.layout.blocks,
-        unit=_agreement([_counts(ours.errors(n), theirs.errors(n)) for n in blocks]),
-        example=_agreement(_example_counts(ours, theirs)),
-        batch=_agreement([_counts(ours.updates(n), theirs.updates(n)) for n in blocks]),
+        unit=_agreement(list(map(_counts, ours.errors(), theirs.errors()))),
+        example=_agreement(singles),
+        batch=_agreement(list(itertools.starmap(_counts, updates))),
         angle=tuple(probes.angle(pair) if pair else (None,) for pair in pairs),
         angle_overall=probes.angle([item for pair in pairs for item in pair]) if any(pairs) else (None,),
         norm_ratio=tuple(probes.norm_ratio(pair) if pair else (None,) for pair in pairs),
@@ -168,8 +174,8 @@ def _the_attached(model: nn.Module) -> Attached:
     return found[0]
 
 
-class _Way:
-    """What the rule or BP delivers for a batch: per block, its errors, its updates and those of single examples."""
+class _Recorded:
+    """One forward pass, from which the rule and BP send errors back."""
 
     def __init__(
         self,
@@ -179,96 +185,110 @@ class _Way:
         y: Any,
         loss: Callable[[Any, Any], Tensor],
         examples: int | None,
-        *,
-        true: bool,
     ) -> None:
-        model, layout = attached.model, attached.layout
+        self.attached, model, layout = attached, attached.model, attached.layout
         self.parameters: list[list[nn.Parameter]] = [
             [p for name in names if (p := model.get_parameter(name)).requires_grad]
             for names in layout.segments[: len(layout.blocks)]
         ]
-        with recorded_calls(model) as calls:
-            output, met = attached.record(args, kwargs, true=true, labels=y if attached.reads_labels else None)
-        z = output_tensor(output)
+        with recorded_calls(model) as self.calls:
+            output, met = attached.record(args, kwargs, labels=y if attached.reads_labels else None)
+        self.z = output_tensor(output)
         with torch.enable_grad():
             value = loss(output, y)
         if not isinstance(value, Tensor) or value.dim() != 0:
             raise InvalidValue("the loss is not one number: take its mean over the batch")
-        error = torch.autograd.grad(value, z, retain_graph=True)[0]
-        outputs = [
+        self.error = torch.autograd.grad(value, self.z, retain_graph=True)[0]
+        self.outputs = [
             [item.output for item in met if item.block == block and item.output.requires_grad]
             for block in layout.blocks
         ]
-        self.examples = torch.tensor(_spread(len(z), examples), dtype=torch.int64, device=z.device)
+        self.examples = torch.tensor(_spread(len(self.z), examples), dtype=torch.int64, device=self.z.device)
+
+    def of_singles(self, true: Backward) -> set[int]:
+        """The ids of the parameters whose batch updates are the sums of single updates, which are needed anyway."""
+        if len(self.examples) < len(self.z):
+            return set()
+        return {id(parameter) for parameter in _flat(self.parameters) if true.trusts(parameter)}
+
+
+class _Way:
+    """What the rule or BP delivers for a batch: per block, its errors, its updates and those of single examples."""
+
+    def __init__(self, recorded: _Recorded, *, true: bool, later: Collection[int] = ()) -> None:
+        self._recorded = recorded
         self.backward = Backward(
-            z, error, _flat(outputs), _flat(self.parameters), calls, self.examples, attached.one_by_one
-        )
-        self._errors, self._updates = (
-            _grouped(found, groups)
-            for found, groups in ((self.backward.errors, outputs), (self.backward.updates, self.parameters))
+            *(recorded.z, recorded.error, _flat(recorded.outputs), _flat(recorded.parameters), recorded.calls),
+            *(recorded.examples, functools.partial(recorded.attached.delivering, true=true), later),
         )
 
-    def errors(self, block: int) -> list[Tensor]:
-        """ε at every call of a block."""
-        return self._errors[block]
+    def errors(self) -> list[list[Tensor]]:
+        """ε at every call of every block."""
+        return _grouped(self.backward.errors, self._recorded.outputs)
 
-    def updates(self, block: int) -> list[Tensor]:
-        """The batch updates of a block's parameters."""
-        return self._updates[block]
+    def updates(self) -> list[list[Tensor]]:
+        """The batch updates of the parameters of every block."""
+        return _grouped(self.backward.updates, self._recorded.parameters)
 
 
-def _example_counts(ours: _Way, theirs: _Way) -> list[SignCounts]:
+def _example_counts(recorded: _Recorded, ours: Backward, true: Backward) -> list[SignCounts]:
     """The sign counts of single updates, per block."""
-    examples = ours.examples
-    counts = [_NOTHING] * len(ours.parameters)
+    examples = recorded.examples
+    counts = [_NOTHING] * len(recorded.parameters)
     uncovered: list[tuple[int, nn.Parameter]] = []
-    for block, parameters in enumerate(ours.parameters):
+    for block, parameters in enumerate(recorded.parameters):
         for parameter in parameters if len(examples) else ():
-            found = _row_counts(ours.backward, theirs.backward, parameter, examples)
+            found = _row_counts(ours, true, parameter, examples, len(recorded.z))
             if found is None:
                 uncovered.append((block, parameter))
             else:
                 counts[block] += found
     rest = [parameter for _, parameter in uncovered]
     for part in chunks(examples, sum(parameter.numel() for parameter in rest), most=16) if rest else ():
-        both = (way.backward.passes(rest, part) for way in (ours, theirs))
+        both = (way.passes(rest, part) for way in (ours, true))
         for (block, _), a, b in zip(uncovered, *both, strict=True):
             counts[block] += _count(a, b)
     return counts
 
 
-def _row_counts(ours: Backward, true: Backward, parameter: nn.Parameter, examples: Tensor) -> SignCounts | None:
+def _row_counts(
+    ours: Backward, true: Backward, parameter: nn.Parameter, examples: Tensor, batch: int
+) -> SignCounts | None:
     """The sign counts of one parameter's single updates from rows; None if rows do not make them.
 
     Only the true way is checked: it goes through everything that the rule's way goes through.
     """
-    if not (ours.covers(parameter) and true.covers(parameter)):
+    if not (ours.covers(parameter) and true.trusts(parameter)):
         return None
-    factors = ours.factors(parameter), true.factors(parameter)
-    if factors[0] is not None and factors[1] is not None:
-        return _outer_counts(factors[0], factors[1], true, parameter, examples)
-    counts, total = _NOTHING, torch.zeros_like(parameter)
-    squares = torch.zeros((), device=parameter.device)
-    for part in chunks(examples, parameter.numel()):
-        made = true.singles(parameter, part)
-        counts += _count(ours.singles(parameter, part), made)
-        total, squares = total + made[::2].sum(0), squares + torch.linalg.vector_norm(made[::2]).square()
-    return counts if true.agrees(parameter, total, squares.sqrt()) else None
+    pair, true_pair = ours.factors(parameter), true.factors(parameter)
+    if pair is not None and true_pair is not None:
+        total, total_true = (delta.mT @ x.to(delta.dtype) for delta, x in (pair, true_pair))
+        delta, x = true_pair
+        size = (delta.square().sum(1) * x.square().sum(1)).sum().sqrt()
+        counts = _outer_counts(pair, true_pair, examples)
+    else:
+        counts, total, total_true = _NOTHING, torch.zeros_like(parameter), torch.zeros_like(parameter)
+        squares = torch.zeros((), device=parameter.device)
+        whole = len(examples) == batch
+        for part in chunks(torch.arange(batch, device=examples.device), parameter.numel()):
+            made = true.singles(parameter, part)
+            total_true, squares = total_true + made.sum(0), squares + torch.linalg.vector_norm(made).square()
+            if whole:
+                own = ours.singles(parameter, part)
+                total, counts = total + own.sum(0), counts + _count(own, made)
+        for part in () if whole else chunks(examples, parameter.numel()):
+            counts += _count(ours.singles(parameter, part), true.singles(parameter, part))
+        size = squares.sqrt()
+    if not true.agrees(parameter, total_true.reshape(parameter.shape), size):
+        return None
+    if len(examples) == batch:
+        ours.put(parameter, total.reshape(parameter.shape).to(parameter.dtype))
+    return counts
 
 
-def _outer_counts(
-    ours: tuple[Tensor, Tensor],
-    theirs: tuple[Tensor, Tensor],
-    true: Backward,
-    parameter: nn.Parameter,
-    examples: Tensor,
-) -> SignCounts | None:
+def _outer_counts(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor], examples: Tensor) -> SignCounts:
     """The sign counts of outer products δ_n x_n that are not computed, see `probes.example_sign_counts`."""
     (delta, x), (delta_true, x_true) = ([tensor[examples] for tensor in pair] for pair in (ours, theirs))
-    total = delta_true[::2].mT @ x_true[::2].to(delta_true.dtype)
-    size = (delta_true[::2].square().sum(1) * x_true[::2].square().sum(1)).sum().sqrt()
-    if not true.agrees(parameter, total.reshape(parameter.shape), size):
-        return None
     sign = delta.sign() * delta_true.sign()
     agree, disagree = (sign == 1).sum(1), (sign == -1).sum(1)
     inputs = ((x != 0) & (x_true != 0)).sum(1)

@@ -4,15 +4,16 @@ The own update of example n has its own output error and zero errors of the othe
 layer's part of this update is δ_nᵀ x_n, where δ_n and x_n are the rows of the ordinary backward pass. One batched
 product then makes the updates of all examples.
 
-`Backward.agrees` checks this on the batch: it sends back the errors of every second example alone, and compares. For
-some parameters the two ways disagree (a batch normalisation lets examples interact), and some modules have no formula
-here. Such parameters get one backward pass for each example, several at a time if PyTorch can batch the functions.
+`Backward` checks this on the batch. It sends back the errors of every second example alone and compares δ (`trusts`),
+and it compares the sum of all products with the update by the batch (`agrees`). For some parameters the two ways
+disagree (a batch normalisation lets examples interact), and some modules have no formula here. Such parameters get one
+backward pass for each example, several at a time if PyTorch can batch the functions.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -88,7 +89,8 @@ class Backward:
         parameters: whose updates are wanted.
         calls: of the forward pass.
         examples: the examples whose own updates are wanted.
-        one_by_one: a context for backward passes of single examples.
+        delivering: a context for backward passes of this way, and with `one_by_one=True` for those of single examples.
+        later: the ids of parameters whose updates by the batch are given later (`put`), so no product is made for them.
     """
 
     def __init__(
@@ -99,25 +101,45 @@ class Backward:
         parameters: Sequence[nn.Parameter],
         calls: Sequence[Call],
         examples: Tensor,
-        one_by_one: Callable[[], AbstractContextManager[None]],
+        delivering: Callable[..., AbstractContextManager[None]],
+        later: Collection[int] = (),
     ) -> None:
-        self._z, self._error, self._parameters = z, error, list(parameters)
-        self._examples, self._one_by_one = examples, one_by_one
+        self._z, self._error, self._delivering, self._parameters = z, error, delivering, parameters
         wanted = {id(parameter) for parameter in parameters}
-        calls = (
+        self._calls = (
             [call for call in calls if any(id(p) in wanted for p in call.parameters.values())] if len(examples) else []
         )
-        ends = [*outputs, *parameters]
-        found = self._sent_back(error, [*ends, *(call.output for call in calls)])
+        now = [parameter for parameter in parameters if id(parameter) not in later]
+        ends = [*outputs, *now]
+        found = self._sent_back(error, [*ends, *(call.output for call in self._calls)])
         shaped = [torch.zeros_like(end) if g is None else g for g, end in zip(found, ends, strict=False)]
-        self.errors, self.updates = shaped[: len(outputs)], shaped[len(outputs) :]
+        self.errors = shaped[: len(outputs)]
+        self._updates = {id(p): update for p, update in zip(now, shaped[len(outputs) :], strict=True)}
+        self._deltas = found[len(ends) :]
         self._of: dict[int, list[tuple[str, Call, Tensor]]] = {}
-        for call, delta in zip(calls, found[len(ends) :], strict=True):
+        for call, delta in zip(self._calls, self._deltas, strict=True):
             for name, parameter in call.parameters.items():
                 if delta is not None:
                     self._of.setdefault(id(parameter), []).append((name, call, delta))
         self._of = {key: entries for key, entries in self._of.items() if all(map(self._fits, entries))}
-        self._some: dict[int, Tensor | None] | None = None
+        self._alone: set[int] | None = None
+
+    @property
+    def batch(self) -> int:
+        """The number of all examples."""
+        return len(self._error)
+
+    @property
+    def updates(self) -> list[Tensor]:
+        """The updates by the batch, of each parameter."""
+        missing = [parameter for parameter in self._parameters if id(parameter) not in self._updates]
+        for parameter, update in zip(missing, self._sent_back(self._error, missing), strict=True):
+            self.put(parameter, torch.zeros_like(parameter) if update is None else update)
+        return [self._updates[id(parameter)] for parameter in self._parameters]
+
+    def put(self, parameter: nn.Parameter, update: Tensor) -> None:
+        """Say what the update of a parameter by the batch is."""
+        self._updates[id(parameter)] = update
 
     def covers(self, parameter: nn.Parameter) -> bool:
         """Whether the single updates of a parameter are products of rows."""
@@ -144,11 +166,10 @@ class Backward:
         """The updates of any parameters by some examples, [examples, *shape], from one backward pass for each."""
         alone = torch.zeros((len(examples), *self._error.shape), dtype=self._error.dtype, device=self._error.device)
         alone[torch.arange(len(examples)), examples] = self._error[examples]
-        with self._one_by_one():
-            found = self._batched(alone, parameters)
-            if found is None:
-                each = [self._sent_back(error, parameters) for error in alone]
-                found = [None if g[0] is None else torch.stack(g) for g in map(list, zip(*each, strict=True))]
+        found = self._batched(alone, parameters)
+        if found is None:
+            each = [self._sent_back(error, parameters, one_by_one=True) for error in alone]
+            found = [None if g[0] is None else torch.stack(g) for g in map(list, zip(*each, strict=True))]
         return [
             parameter.new_zeros((len(examples), *parameter.shape)) if g is None else g
             for g, parameter in zip(found, parameters, strict=True)
@@ -156,7 +177,7 @@ class Backward:
 
     def _batched(self, errors: Tensor, parameters: Sequence[nn.Parameter]) -> list[Any] | None:
         """Several backward passes at once; None if a function of the graph cannot be batched."""
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), self._delivering(one_by_one=True):
             warnings.simplefilter("ignore")  # PyTorch on functions that it batches slowly
             try:
                 return list(
@@ -167,29 +188,43 @@ class Backward:
             except RuntimeError:
                 return None
 
-    def _sent_back(self, error: Tensor, ends: Sequence[Any]) -> tuple[Tensor | None, ...]:
+    def _sent_back(self, error: Tensor, ends: Sequence[Any], *, one_by_one: bool = False) -> tuple[Tensor | None, ...]:
         if not ends:
             return ()
-        return torch.autograd.grad(self._z, ends, error, retain_graph=True, allow_unused=True)
+        with self._delivering(one_by_one=one_by_one):
+            return torch.autograd.grad(self._z, ends, error, retain_graph=True, allow_unused=True)
+
+    def trusts(self, parameter: nn.Parameter) -> bool:
+        """Whether rows make the single updates of a parameter, as far as its calls go: other examples change no δ."""
+        if self._alone is None:
+            self._alone = self._without_others()
+        return self.covers(parameter) and all(id(call) in self._alone for _, call, _ in self._of[id(parameter)])
 
     def agrees(self, parameter: nn.Parameter, total: Tensor, size: Tensor) -> bool:
-        """Whether the sum of the single updates of every second example is their update by a backward pass.
+        """Whether the calls are everything that uses a parameter: then all products add up to its update by the batch.
 
         Args:
             parameter: a covered one.
-            total: the sum.
-            size: √(Σ ‖single update‖²) of the same examples; the difference is compared with it.
+            total: the sum of the products of all examples.
+            size: √(Σ ‖product‖²), with which the difference is compared.
         """
-        if self._some is None:
-            covered = [parameter for parameter in self._parameters if self.covers(parameter)]
-            chosen = self._examples[::2]
-            some = torch.zeros_like(self._error)
-            some[chosen] = self._error[chosen]
-            found = self._sent_back(some, covered)
-            self._some = {id(parameter): update for parameter, update in zip(covered, found, strict=True)}
-        expected = self._some[id(parameter)]
-        difference = torch.linalg.vector_norm(total if expected is None else total - expected)
+        difference = torch.linalg.vector_norm(total - self._updates[id(parameter)])
         return bool(difference <= _CLOSE.get(parameter.dtype, 0.05) * size)
+
+    def _without_others(self) -> set[int]:
+        """The ids of the calls whose δ of every second example is the same without the errors of the others."""
+        some = torch.zeros_like(self._error)
+        some[::2] = self._error[::2]
+        found = self._sent_back(some, [call.output for call in self._calls], one_by_one=True)
+        alone = set()
+        for call, delta, half in zip(self._calls, self._deltas, found, strict=True):
+            if delta is None or half is None or len(delta) != len(some):
+                continue
+            size, others = torch.linalg.vector_norm(delta), torch.linalg.vector_norm(half[1::2])
+            difference = torch.hypot(torch.linalg.vector_norm(half[::2] - delta[::2]), others)
+            if bool(difference <= _CLOSE.get(delta.dtype, 0.05) * size):
+                alone.add(id(call))
+        return alone
 
     def _fits(self, entry: tuple[str, Call, Tensor]) -> bool:
         _, call, delta = entry

@@ -48,9 +48,10 @@ def guarantee(model: nn.Module, method: Method, layout: Layout) -> Guarantee:
             continue
         called = f"{name!r} ({type(module).__name__})" if name else f"the model itself ({type(module).__name__})"
         if isinstance(module, Weighted):
-            if bool((module.weight < 0).any()):
+            if not bool((module.weight >= 0).all()):
                 what = "has" if module.weight.requires_grad else "is frozen with"
-                return Guarantee(False, f"Theorem 2 does not hold: {called} {what} weights below 0.")
+                kind = "that are NaN" if bool(module.weight.isnan().any()) else "below 0"
+                return Guarantee(False, f"Theorem 2 does not hold: {called} {what} weights {kind}.")
         elif _falls(module):
             return Guarantee(False, f"Theorem 2 does not hold: {called} decreases where its slope is negative.")
         elif not isinstance(module, (*_MONOTONE, *_NONNEGATIVE)):

@@ -30,6 +30,7 @@ class HookPlan:
         carrier: for a rule that goes layer by layer, the replacement of a layer's weights in the backward pass, given
             the layer's number, its weights and `drawn`.
         drawn: random numbers for this pass, one tensor for each layer, if the rule draws any.
+        true: asked in the backward pass: whether layers send errors through W instead of its replacement.
     """
 
     def __init__(
@@ -38,14 +39,21 @@ class HookPlan:
         blocks: Collection[str] | None = None,
         carrier: Callable[[int, Tensor, Sequence[Tensor] | None], Tensor] | None = None,
         drawn: Sequence[Tensor] | None = None,
+        true: Callable[[], bool] | None = None,
     ) -> None:
-        self.instead, self.blocks, self.carrier, self.drawn = instead, blocks, carrier, drawn
+        self.instead, self.blocks, self.carrier, self.drawn, self.true = instead, blocks, carrier, drawn, true
         self.met: list[BlockOutput] = []
         self.inputs: list[Tensor] = []
         self.ran: list[int] = []
         """The numbers of the layers whose hooks ran."""
         self.fed: list[int] = []
         """The numbers of the layers whose input receives an error."""
+
+    def connect(self, output: Tensor, x: Tensor, carrier: Tensor, weight: Tensor, geometry: Geometry | None) -> Tensor:
+        """A layer's output, connected to the input x by the replacement of W in the backward pass."""
+        if self.true is None:
+            return LayerError.apply(output, x, carrier, geometry, None, None)
+        return LayerError.apply(output, x, carrier, geometry, weight.detach(), self.true)
 
     def through(self, block: str, value: Any) -> Any:
         """The replacement of a block's output; the first tensor in the output receives the error."""
@@ -68,6 +76,27 @@ class CurrentPlan:
 
     def __init__(self) -> None:
         self.current: HookPlan | None = None
+        self.last: HookPlan | None = None
+        """The plan of the last pass that learned by a layer-wise rule, without what it saw."""
+
+    def __reduce__(self) -> tuple[type[CurrentPlan], tuple[()]]:
+        return CurrentPlan, ()  # a copy of the model begins without a pass
+
+    def of_layers(self) -> HookPlan | None:
+        """The plan for a layer whose W is replaced, also when an activation checkpoint runs the layer once more.
+
+        It does so in the backward pass, and W has to be replaced there, too.
+        """
+        if self.current is not None or torch.compiler.is_compiling():
+            return self.current
+        if self.last is None or not torch.is_grad_enabled() or torch._C._current_graph_task_id() == -1:
+            return None
+        if self.last.drawn is not None:
+            raise InvalidValue(
+                "a rule that draws new feedback in every pass (brsf) cannot run layers again for an activation "
+                "checkpoint: leave the checkpoint out, or choose frsf"
+            )
+        return self.last
 
 
 class Cut:
@@ -102,7 +131,7 @@ class FixedLayer:
 
     def before(self, module: nn.Module, args: tuple[Any, ...]) -> Any:
         """Forward pre-hook: detaches the layer's input from the graph."""
-        current = self.plan.current
+        current = self.plan.of_layers()
         if current is None:
             return None
         current.ran.append(self.number)
@@ -121,14 +150,15 @@ class FixedLayer:
 
     def after(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Any:
         """Forward hook: connects the output to the input, with the feedback in the backward pass."""
-        current = self.plan.current
+        current = self.plan.of_layers()
         if current is None or current.carrier is None:
             return None
         x = current.inputs.pop()
         if not x.requires_grad:
             return None
         weight: Any = module.weight
-        return LayerError.apply(output, x, current.carrier(self.number, weight, current.drawn), self.geometry)
+        carrier = current.carrier(self.number, weight, current.drawn)
+        return current.connect(output, x, carrier, weight, self.geometry)
 
 
 def refuse_no_graph(module: nn.Module) -> None:

@@ -35,7 +35,7 @@ class DirectSign(_OtherSignal):
         return error.sign() / error.shape[1]
 
     def attachment(self) -> Attachment:
-        return Attachment(sent=self.sent)
+        return Attachment(sent=self.sent, ignores_size=True)
 
 
 class DirectTarget(_OtherSignal):
@@ -52,7 +52,7 @@ class DirectTarget(_OtherSignal):
         return losses.targets(error, context.labels_RN) / -error.shape[1]
 
     def attachment(self) -> Attachment:
-        return Attachment(sent=self.sent, labels=True)
+        return Attachment(sent=self.sent, labels=True, ignores_size=True)
 
 
 METHODS.add(

@@ -192,12 +192,14 @@ class Attachment:
         drawn: random numbers of one layer for one mini-batch, from the layer's number (from −1 for the layer that sends
             no error down), its W and the context.
         labels: whether `sent` reads the labels.
+        ignores_size: whether `sent` is the same for e and a multiple of e, so that a factor of the loss must be told.
     """
 
     matrix: Callable[[Tensor, Tensor | None], Tensor] | None = None
     sent: Callable[[Tensor, StepContext], Tensor] | None = None
     drawn: Callable[[int, Tensor, StepContext], Tensor] | None = None
     labels: bool = False
+    ignores_size: bool = False
 
 
 class Transport(ABC):

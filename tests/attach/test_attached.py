@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -340,3 +341,36 @@ def test_it_learns(name: str, method: str) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert sum(losses[-5:]) < sum(losses[:5])
+
+
+@pytest.mark.parametrize("method", ATTACHABLE)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_hooks_of_the_users_own_belong_to_the_model(method: str, when: str) -> None:
+    """One halves a layer's input, one triples its output; the errors have these factors, too."""
+
+    class Scaled(nn.Module):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.factor = factor
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.factor
+
+    x, plain = torch.randn(6, 4), mlp()
+    written = nn.Sequential(*plain[:2], nn.Sequential(Scaled(0.5), copy.deepcopy(plain[2]), Scaled(3.0)), *plain[3:])
+    written = copy.deepcopy(written)
+    expected = attach(written, method, example=x)
+    expected(x).square().sum().backward()
+
+    def hook() -> None:
+        plain[2].register_forward_pre_hook(lambda module, args: (0.5 * args[0],))
+        plain[2].register_forward_hook(lambda module, args, output: 3.0 * output)
+
+    if when == "before":
+        hook()
+    attached = attach(plain, method, example=x)
+    if when == "after":
+        hook()
+    attached(x).square().sum().backward()
+    for ours, theirs in zip(attached.model.parameters(), written.parameters(), strict=True):
+        assert torch.allclose(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)

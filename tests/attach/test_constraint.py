@@ -335,3 +335,12 @@ def test_attached_models_are_forgotten_with_their_last_reference() -> None:
     gc.collect()
     assert attached is None
     assert len(attached_module._ALL) < before
+
+
+def test_weights_that_diverged_have_no_guarantee() -> None:
+    attached = attach(mlp(), "mdfa", example=torch.zeros(5, 4))
+    assert attached.guarantee.holds
+    with torch.no_grad():
+        attached.model[4].weight[0, 0] = torch.nan
+    assert not attached.guarantee.holds
+    assert "'4' (Linear) has weights that are NaN" in attached.guarantee.reason

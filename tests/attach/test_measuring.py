@@ -288,3 +288,54 @@ def test_single_updates_by_rows_are_those_of_one_pass_for_each_example(
     assert found.example == measure(attached, batch, loss).example
     monkeypatch.setattr(Backward, "_batched", lambda *_: None)
     assert found.example == measure(attached, batch, loss).example
+
+
+class Twice(nn.Linear):
+    """Uses its weights in another way than the formula of a linear layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, 2 * self.weight, self.bias)
+
+
+class Again(nn.Module):
+    """Uses its weights in a call, and once more without calling the layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(9, 9)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.layer(x)) @ self.layer.weight
+
+
+class Centred(nn.Module):
+    """Takes a mean over examples, outside of any normalisation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - x.mean(0)
+
+
+@pytest.mark.parametrize("part", [Twice(9, 9), Again(), Centred()], ids=lambda part: type(part).__name__)
+@pytest.mark.parametrize("examples", [None, 3])
+def test_rows_that_do_not_make_single_updates_are_noticed(
+    part: nn.Module, examples: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(3)
+    parts = copy.deepcopy(part), nn.Linear(9, 3)
+    model = nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Sequential(nn.Linear(9, 9), *parts)).double()
+    model = nn.Sequential(*model, nn.Linear(3, 3).double())
+    batch = torch.randn(6, 4, dtype=torch.float64), torch.arange(6) % 3
+    attached = attach(model, "dfa", example=batch[0])
+    found = measure(attached, batch, loss, examples=examples)
+    monkeypatch.setattr(Backward, "covers", lambda *_: False)
+    assert found.example == measure(attached, batch, loss, examples=examples).example
+
+
+@EVERY
+def test_there_is_one_forward_pass(method: str) -> None:
+    calls: list[nn.Module] = []
+    model = mlp()
+    attached = attach(model, method, example=torch.randn(6, 4))
+    model[0].register_forward_hook(lambda module, args, output: calls.append(module))
+    measure(attached, (torch.randn(6, 4), torch.arange(6) % 2), loss)
+    assert len(calls) == 1

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mdfa_core.attach import attach
+from mdfa_core.attach import attach, measure
 from mdfa_core.base.errors import InvalidValue, MdfaError
 from mdfa_core.rules import METHODS, MONO, Chain, Method
 from tests.attach.nets import DIRECT, Last, mlp, output_of
@@ -258,10 +258,44 @@ def test_layers_that_are_added_after_attaching_are_noticed(method: str) -> None:
 def test_a_traced_model_would_learn_by_backpropagation_and_is_refused(method: str) -> None:
     x = torch.zeros(5, 4)
     attached = attach(mlp(), method, example=x)
-    with pytest.raises(InvalidValue, match=r"torch.jit.trace records no rule: trace attached.model, or"):
+    with pytest.raises(InvalidValue, match=r"torch.jit.trace records no rule: give it attached.model, or"):
         torch.jit.trace(attached, x, check_trace=False)
     with torch.no_grad():
         assert torch.equal(torch.jit.trace(attached, x, check_trace=False)(x), attached(x))
+
+
+@pytest.mark.parametrize("method", ["fa", "dfa"])
+def test_an_exported_model_would_not_learn_and_is_refused(method: str) -> None:
+    x = torch.zeros(5, 4)
+    attached = attach(mlp(), method, example=x)
+    with pytest.raises(InvalidValue, match=r"torch.export records no rule: give it attached.model, or run it under"):
+        torch.export.export(attached, (x,))
+    with torch.no_grad():
+        assert torch.equal(torch.export.export(attached, (x,)).module()(x), attached(x))
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch: TorchScript is deprecated
+@pytest.mark.parametrize("method", ["fa", "dfa"])
+def test_a_part_made_by_torchscript_is_refused(method: str) -> None:
+    with pytest.raises(InvalidValue, match=r"'0' was made by torch.jit.script or torch.jit.trace, where"):
+        attach(nn.Sequential(torch.jit.trace(nn.Linear(4, 3), torch.zeros(5, 4)), nn.Tanh(), nn.Linear(3, 1)), method)
+
+
+@pytest.mark.parametrize("method", ["fa", "mdfa"])
+def test_a_sharded_model_is_refused(method: str) -> None:
+    """Its parameters are not those of the forward pass, so no block would have any."""
+
+    class DTensor(Tensor):
+        """In place of PyTorch's, which needs a process group."""
+
+    x = torch.zeros(5, 4)
+    attached, late = attach(mlp(), method, example=x), attach(mlp(), method)
+    for each in (attached, late):
+        each.model[2].weight = nn.Parameter(each.model[2].weight.detach().as_subclass(DTensor))
+    with pytest.raises(InvalidValue, match=r"'2.weight' is sharded \(fully_shard\): attach the model with an example"):
+        late(x)
+    with pytest.raises(InvalidValue, match=r"'2.weight' is sharded \(fully_shard\): measure a copy of the model"):
+        measure(attached, (x, torch.zeros(5, 1)), nn.MSELoss())
 
 
 @pytest.mark.parametrize("method", ["fa", "dfa"])
@@ -286,6 +320,26 @@ def test_a_layer_used_without_calling_it_is_refused_by_layerwise_rules(method: s
     with pytest.raises(InvalidValue, match=r"the weights of 'head' \(Linear\) are used without calling it"):
         attach(Functional(), method, blocks=["first"], example=torch.zeros(5, 4))
     attach(Functional(), "dfa", blocks=["first"], example=torch.zeros(5, 4))
+
+
+@pytest.mark.parametrize("method", ["fa", "usf"])
+def test_weights_that_are_called_and_used_otherwise_as_well_are_refused_by_layerwise_rules(method: str) -> None:
+    """An autoencoder with tied weights; a table of embeddings multiplies no error, so it may be tied."""
+
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.tanh(self.encoder(x)) @ self.encoder.weight
+
+    with pytest.raises(InvalidValue, match=r"the weights of 'encoder' \(Linear\) are used without calling it"):
+        attach(Tied(), method, blocks=["encoder"], example=torch.zeros(5, 4))
+    attach(Tied(), "dfa", blocks=["encoder"], example=torch.zeros(5, 4))
+    words = nn.Sequential(nn.Embedding(4, 3), nn.Linear(3, 3), nn.Linear(3, 4, bias=False))
+    words[2].weight = words[0].weight
+    attach(words, method, example=torch.zeros(5, dtype=torch.int64))
 
 
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # what PyTorch says of it
