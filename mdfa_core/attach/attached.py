@@ -93,22 +93,24 @@ class Attached(nn.Module):
         self._hooked = [place.module for place in places] + [layer.module for layer in self._layers]
         self._there = list(model.modules())
         self._hooks: list[RemovableHandle] = self.constraint.watch_loads()
+        # Hooks of the user's own belong to their module, whether they were there before or come later.
+        self._kept_last: list[tuple[Any, int]] = []
         for place in places:
             cut = Cut(place.block, self._plan)
             if place.before:
-                self._hooks.append(place.module.register_forward_pre_hook(cut.before))
+                self._hooks.append(place.module.register_forward_pre_hook(cut.before, prepend=True))
             else:
-                self._hooks.append(place.module.register_forward_hook(cut.after))
-        self._innermost: list[tuple[Any, int]] = []
+                after = place.module.register_forward_hook(cut.after)
+                self._kept_last.append((place.module._forward_hooks, after.id))
+                self._hooks.append(after)
         inside: dict[nn.Module, dict[str, int]] = {}
         for number, layer in enumerate(self._layers):
             if layer.composite is not None:
                 inside.setdefault(layer.composite, {})[layer.matrix] = number
                 continue
             fixed = FixedLayer(number, layer.geometry, self._plan)
-            # Right around the layer itself: what other hooks make of its input and output belongs to the model.
             before = layer.module.register_forward_pre_hook(fixed.before)
-            self._innermost.append((layer.module, before.id))
+            self._kept_last.append((layer.module._forward_pre_hooks, before.id))
             self._hooks += [before, layer.module.register_forward_hook(fixed.after, prepend=True)]
         self._composites = [Composite(module, numbers, self._plan) for module, numbers in inside.items()]
         layouts.forget_compiled_parts(model)
@@ -167,8 +169,8 @@ class Attached(nn.Module):
             raise InvalidValue(
                 f"a {added} was added to the model after it was attached, so no rule reaches it: attach the model again"
             )
-        for module, hook in self._innermost:
-            module._forward_pre_hooks.move_to_end(hook)
+        for hooks, number in self._kept_last:
+            hooks.move_to_end(number)
         if torch.is_grad_enabled():
             layouts.refuse_inference(self.model)
         if self.feedback.learns and self._model_stepped and not self._feedback_stepped:
