@@ -78,7 +78,7 @@ const KINDS = {
   file(name, send) {
     const input = make("input", { type: "file", accept: ".csv,.tsv,.txt,.zip", tabindex: -1, "aria-hidden": "true" });
     const button = make("button", { type: "button" }, "Choose a file …"), said = make("p", { class: "said", role: "status" });
-    const box = make("div", { class: "file" }, input, button, said);
+    const box = make("div", { class: "chooser" }, input, button, said);
     let largest = 0;
     const take = async (file) => {
       if (!file) return;
