@@ -10,6 +10,9 @@ stack each; on a GPU they share the card under CUDA's multi-process service, if 
 over, the program stops its processes and writes one file of new runs and notes. What a stopped process was training is
 lost, never what was finished. The same `--out` again continues.
 
+With `--released`, the program runs something else: the cells that differ from the paper, with the settings of the
+paper's released program. `studies/disagreements.py` makes the pages from these runs.
+
 `--prepare` writes only the images of the classes that the queue's cells need, in parts of `--megabytes`. A queue that
 has only some of the parts runs the cells whose classes it has.
 """
@@ -51,17 +54,22 @@ from mdfa_core.base import devices, machine  # noqa: E402
 from mdfa_core.base.errors import InvalidValue, MdfaError  # noqa: E402
 from mdfa_core.runs.notes import NOTES, CellNote  # noqa: E402
 from mdfa_core.runs.records import Record  # noqa: E402
+from mdfa_core.runs.scheduling import Advance, schedule  # noqa: E402
 from mdfa_core.runs.store import Store  # noqa: E402
+from mdfa_core.runs.sweep import Sweep  # noqa: E402
 from mdfa_core.runs.timing import cost  # noqa: E402
 from mdfa_core.runs.workers import Job, NextJob, Workers  # noqa: E402
 from mdfa_core.studies.paper.failures import failed_tasks  # noqa: E402
 from mdfa_core.studies.paper.published import CELLS, Cell  # noqa: E402
 from mdfa_core.studies.paper.recipes import PROFILES  # noqa: E402
+from mdfa_core.studies.paper.released import disagreeing, parts  # noqa: E402
 from mdfa_core.studies.paper.reproduction import Plan, Reproduction  # noqa: E402
 from mdfa_core.training.experiment import Experiment  # noqa: E402
 
 PUBLISHED = ROOT / "docs" / "results" / "runs.jsonl.gz"
-NEW, EXPORT = "new.sqlite", "runs.jsonl.gz"  # in --out: while it runs, and at the end
+PUBLISHED_RELEASED = PUBLISHED.with_name("released.jsonl.gz")
+NEW = "new.sqlite"  # in --out, while the program runs
+EXPORT, EXPORT_RELEASED = "runs.jsonl.gz", "released.jsonl.gz"  # in --out, at the end
 ENDING = 20.0  # seconds for stopping the processes and writing the export; less of a short time
 MOST = 16  # processes
 MPS = "nvidia-cuda-mps-control"
@@ -85,6 +93,19 @@ def worth(cell: Cell, note: CellNote | None, failed: bool) -> int:
     return {3: 2, 5: 2, 4: 3, 2: 4}.get(cell.table, 5)
 
 
+def named(patterns: Iterable[str]) -> list[Cell]:
+    """The cells whose names fit one of these patterns.
+
+    Raises:
+        InvalidValue: a pattern fits no cell.
+    """
+    patterns = list(patterns)
+    for pattern in patterns:
+        if not fnmatch.filter(CELLS, pattern):
+            raise InvalidValue(f"no cell is called {pattern!r}: give names such as 'table-6/*', separated by commas")
+    return [cell for name, cell in CELLS.items() if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+
+
 def queue(store: Store, profile: str, patterns: Iterable[str] = ("*",)) -> tuple[Cell, ...]:
     """The cells that were not tuned, by worth, then in the paper's order.
 
@@ -96,13 +117,11 @@ def queue(store: Store, profile: str, patterns: Iterable[str] = ("*",)) -> tuple
     Raises:
         InvalidValue: a pattern fits no cell.
     """
-    for pattern in patterns:
-        if not fnmatch.filter(CELLS, pattern):
-            raise InvalidValue(f"no cell is called {pattern!r}: give names such as 'table-6/*', separated by commas")
     notes = store.notes(CellNote)
     ranked = []
-    for name, cell in CELLS.items():
-        if f"{profile}/{name}" in notes or not any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
+    for cell in named(patterns):
+        name = cell.name
+        if f"{profile}/{name}" in notes:
             continue
         borrowed = notes.get(f"quick/{name}")
         runs = () if borrowed is None else map(store.named, borrowed.chosen.keys)
@@ -274,10 +293,40 @@ def tell(text: str) -> None:
     print(f"[{time.monotonic() - BEGAN:5.0f} s] {text}", flush=True)
 
 
+def chosen(store: Store, arguments: argparse.Namespace) -> tuple[Cell, ...]:
+    """The cells that the arguments ask for."""
+    if arguments.released:
+        wanted = named(arguments.cells)
+        return tuple(cell for cell in disagreeing() if cell in wanted)
+    return queue(store, arguments.profile, arguments.cells)
+
+
+def released_runs(
+    cells: Iterable[Cell], store: Store, workers: Workers, device: str, data_dir: str | None
+) -> Iterator[tuple[str, Advance]]:
+    """Train cells with the settings of the released program; yields what was trained and how far its part has come."""
+    todo = parts(cells)
+    titles = {run: f"{part.cell.name}: {part.name}" for part in todo for run in part.experiments}
+    sweeps = (
+        Sweep(part.experiments, store=store, test=True, device=device, data_dir=data_dir, workers=workers)
+        for part in todo
+    )
+    for _, advance in schedule((iter((sweep,)) for sweep in sweeps), workers):
+        yield titles[advance.records[0].experiment], advance
+
+
+def paper_runs(
+    plan: Plan, store: Store, workers: Workers, device: str, data_dir: str | None
+) -> Iterator[tuple[str, Advance]]:
+    """Tune cells; yields what was trained and how far its part has come."""
+    for progress in Reproduction(plan, store, device=device, data_dir=data_dir, workers=workers):
+        yield f"{progress.cell.name}: {progress.doing}", progress.advance
+
+
 def prepare(arguments: argparse.Namespace) -> None:
     """Write the slice of the data sets that the queue needs."""
     with seeded(arguments.published, []) as (store, _):
-        plan = Plan(profile=arguments.profile, cells=queue(store, arguments.profile, arguments.cells))
+        plan = Plan(profile=arguments.profile, cells=chosen(store, arguments))
     limit = arguments.megabytes * 10**6
     for part, size in slices.write(
         tasks(plan.cells, plan), arguments.prepare, data_dir=arguments.data_dir, limit=limit
@@ -297,17 +346,19 @@ def seeded(published: Path, earlier: Iterable[Path]) -> Iterator[tuple[Store, di
 
 
 def run(arguments: argparse.Namespace, began: float) -> None:
-    """Run the queue and write `EXPORT`."""
+    """Run the queue and write `EXPORT`, or `EXPORT_RELEASED`."""
     out, budget = arguments.out, 60 * arguments.minutes
+    export = out / (EXPORT_RELEASED if arguments.released else EXPORT)
     deadline = began + budget - min(ENDING, budget / 4)
     out.mkdir(parents=True, exist_ok=True)
-    earlier = [path for path in (out / EXPORT, out / NEW) if path.is_file()]
+    earlier = [path for path in (export, out / NEW) if path.is_file()]
     device = str(devices.resolve(arguments.device))
     with contextlib.ExitStack() as stack:
         how = stack.enter_context(shared_card(device))
-        store, before = stack.enter_context(seeded(arguments.published, earlier))
+        published = [PUBLISHED_RELEASED] if arguments.released else []
+        store, before = stack.enter_context(seeded(arguments.published, [*published, *earlier]))
         data_dir, check = arguments.data_dir, None
-        cells = queue(store, arguments.profile, arguments.cells)
+        cells = chosen(store, arguments)
         if data_dir is not None and slices.is_slice(Path(data_dir)):
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             images = slices.read(Path(data_dir), Path(folder))
@@ -321,14 +372,14 @@ def run(arguments: argparse.Namespace, began: float) -> None:
         tell(f"{len(cells)} cells in the queue, {workers.count} processes {how}")
         new = stack.enter_context(Store(out / NEW))
         for path in earlier:
-            if path.name == EXPORT:
+            if path == export:
                 new.merge(path)
         with contextlib.suppress(KeyboardInterrupt):  # what was finished is kept, as at the deadline
-            work = Reproduction(plan, store, device=device, data_dir=data_dir, workers=workers)
-            for progress in work:
-                new.add(progress.advance.records)
-                if progress.advance.done == progress.advance.total:
-                    tell(f"{progress.cell.name}: {progress.doing}, {progress.advance.total} runs")
+            where = (store, workers, device, data_dir)
+            for doing, advance in released_runs(cells, *where) if arguments.released else paper_runs(plan, *where):
+                new.add(advance.records)
+                if advance.done == advance.total:
+                    tell(f"{doing}, {advance.total} runs")
         finished = 0
         for kind, known in before.items():
             for name, note in store.notes(NOTES[kind]).items():
@@ -336,11 +387,11 @@ def run(arguments: argparse.Namespace, began: float) -> None:
                     new.put(note)
                     finished += kind == CellNote.kind
         runs = len(new)
-        new.export(out / EXPORT)
+        new.export(export)
     for suffix in ("", "-wal", "-shm"):
         (out / f"{NEW}{suffix}").unlink(missing_ok=True)
-    size = (out / EXPORT).stat().st_size
-    tell(f"{runs} new runs, {finished} finished cells: {out / EXPORT} ({size / 1e6:.1f} MB)")
+    size = export.stat().st_size
+    tell(f"{runs} new runs, {finished} finished cells: {export} ({size / 1e6:.1f} MB)")
     tell(f"{workers.stopped} stacks stopped, {workers.unbegun} not begun, {len(workers.failures)} failed")
 
 
@@ -357,6 +408,9 @@ def main(argv: list[str] | None = None, began: float | None = None) -> int:
     parser.add_argument("--megabytes", type=int, default=48, help="size of a part, of 10^6 bytes (default: 48)")
     parser.add_argument("--cells", default="*", help="names of cells, such as 'table-6/*,table-2/conv/*' (default: *)")
     parser.add_argument("--profile", default="full", help="a profile with a search (default: full)")
+    parser.add_argument(
+        "--released", action="store_true", help="run the settings of the paper's released program instead"
+    )
     parser.add_argument("--published", type=Path, default=PUBLISHED, help="export of the runs so far")
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, … or cpu (default: auto)")
     parser.add_argument("--workers", type=int, default=min(MOST, machine.cores()), help="processes that train")

@@ -20,7 +20,8 @@ from mdfa_core.base.errors import DataError, InvalidValue
 from mdfa_core.runs.notes import CellNote
 from mdfa_core.runs.store import Store
 from mdfa_core.runs.workers import InProcess, Job
-from mdfa_core.studies.paper.published import CELLS, TASKS
+from mdfa_core.studies.paper.published import CELLS, TASKS, Cell
+from mdfa_core.studies.paper.released import Part, disagreeing
 from mdfa_core.studies.paper.reproduction import Plan, Reproduction
 from mdfa_core.training.experiment import Experiment
 from tests.studies.reports.made_up import note_of, record_of
@@ -121,6 +122,31 @@ def test_the_queue_goes_on_where_it_was(
         assert store.notes(CellNote) == {}
 
 
+def test_the_released_programs_settings_are_run_instead(
+    threaded: type[Threaded], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell, seen = disagreeing()[0], []
+
+    def toy(cells: tuple[Cell, ...]) -> list[Part]:
+        seen.append(cells)
+        runs = [SMALL.replace(seed=seed) for seed in range(3)]
+        return [Part(cell=cell, name=str(rate), experiments=tuple(run.replace(learning_rate=rate) for run in runs))
+                for rate in (0.1, 0.2)]  # fmt: skip
+
+    monkeypatch.setattr(gpu_queue, "parts", toy)
+    options = ["--released", "--device", "cpu", "--workers", "2", "--cells", cell.name, *NEVER, "--out", str(tmp_path)]
+    for expected in (2, 0):
+        assert main(options) == 0
+        said = capsys.readouterr().out
+        assert said.count(f"{cell.name}: 0.") == expected
+        assert "6 new runs, 0 finished cells" in said
+    assert seen == [(cell,)] * 2
+    assert [path.name for path in tmp_path.iterdir()] == ["released.jsonl.gz"]
+    with Store(tmp_path / "other.sqlite") as store:
+        assert store.merge(tmp_path / "released.jsonl.gz") == 6
+        assert not any(row["sealed"] for row in store.rows())  # held-out figures are compared with the paper's, too
+
+
 def test_the_time_is_kept_and_what_is_running_is_stopped(
     threaded: type[Threaded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,8 +187,8 @@ def test_a_job_that_fails_costs_only_itself(threaded: type[Threaded], capsys: py
 def test_a_process_that_dies_is_replaced(threaded: type[Threaded], monkeypatch: pytest.MonkeyPatch) -> None:
     def dies_once(connection: Any) -> None:
         connection.recv()
+        monkeypatch.setattr(threaded, "answers", staticmethod(serve))  # of the next one, which is made at once
         connection.close()
-        monkeypatch.setattr(threaded, "answers", staticmethod(serve))
 
     monkeypatch.setattr(threaded, "answers", staticmethod(dies_once))
     workers = _processes()
