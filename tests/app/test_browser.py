@@ -375,6 +375,27 @@ def test_every_control_is_understood(visitor: Visitor) -> None:
     visitor.shows(re.compile("Test accuracy, evaluated once"))
 
 
+def test_several_seeds_have_a_band_and_say_what_is_shown(visitor: Visitor, wait_until: Callable[..., None]) -> None:
+    page = visitor.page
+
+    def bands() -> list[int]:
+        code = (
+            "[...Bokeh.documents[0].all_models].filter((m) => m.type === 'GlyphRenderer' && m.glyph.type === 'VArea')"
+        )
+        return list(page.evaluate(f"{code}.map((m) => m.data_source.data.low.length)"))
+
+    visitor.unfold("More settings")
+    visitor.mark("Seeds", "3")
+    visitor.shows("Lines: mean of 3 seeds from 0 on. Bands: lowest to highest.")
+    page.wait_for_function("location.search.includes('seeds=3')")
+    page.get_by_role("heading", name=re.compile("^DFA, seed 0")).wait_for()
+    visitor.press("10 steps")
+    wait_until(lambda: sorted(bands())[-2:] >= [6, 6] and min(bands()) >= 1, "bands in all charts with measurements")
+    visitor.mark("Seeds", "1")
+    page.get_by_text("Lines: mean of 3 seeds").wait_for(state="detached")
+    page.wait_for_function("!location.search.includes('seeds=')")
+
+
 def test_a_bad_value_is_answered_in_the_page_and_training_goes_on(visitor: Visitor) -> None:
     visitor.press("▶ Start")
     visitor.state("Running")
