@@ -92,6 +92,13 @@ def test_who_is_there_when_the_server_restarts_is_told_that_the_runs_are_gone(
         page.locator("#connection").wait_for(state="hidden")
 
 
+@pytest.mark.browser
+def test_a_page_under_a_name_that_the_server_was_not_told_says_so(server: Server, page: Page) -> None:
+    page.goto(server.address.replace("127.0.0.1", "localhost"))
+    note = f"No connection to the server yet. If it does not come: is localhost:{server.port} the name that the server"
+    page.get_by_role("alert").filter(has_text=note).wait_for()
+
+
 POINTS = """() => Bokeh.documents[0].get_model_by_name("Error signals with the right sign").renderers
   .map((line) => line.data_source.data).filter((data) => data.x && !data.x0).map((data) => [...data.x])
   .filter((x) => x[0] !== -1e9)
