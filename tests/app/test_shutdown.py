@@ -13,6 +13,8 @@ import pytest
 from tests.app.servers import Client, Server, served
 from tests.support.patience import PATIENCE
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("word", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_server_ends_when_it_is_told_to_in_the_middle_of_training(tmp_path: Path, word: signal.Signals) -> None:

@@ -22,6 +22,8 @@ from mdfa_core.base.errors import GeometryError, InvalidValue
 from tests.attach.nets import ATTACHABLE, DIRECT, ResNet, Transformer, matrices, mlp
 from tests.support.references import relative
 
+pytestmark = pytest.mark.slow
+
 EVERY = pytest.mark.parametrize("method", ATTACHABLE)
 COMPILED = ("fa", "mdfa")
 LOSS = nn.BCEWithLogitsLoss()

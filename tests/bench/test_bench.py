@@ -35,6 +35,8 @@ from mdfa_core.nets.networks import parse_architecture
 from mdfa_core.rules import FREE, Method, Transport
 from tests.support.cpu_graph import CpuGraph
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bench")]
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(sys.executable).with_name("mdfa")
 FLOAT32 = kernels.PRECISIONS["float32"]

@@ -29,6 +29,8 @@ from mdfa_core.runs.timing import cost
 from mdfa_core.runs.workers import InProcess, Job, NextJob
 from mdfa_core.training.experiment import Experiment
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
+
 distributed = pytest.importorskip("distributed", reason="needs Dask: pip install -e '.[distributed]' in the clone")
 
 ROOT = Path(__file__).parents[2]

@@ -13,6 +13,8 @@ from mdfa_core.data import TaskCache
 from mdfa_core.learning.probes import LIVE, Sample
 from mdfa_core.training.memory import predicted_memory, probe_memory
 
+pytestmark = pytest.mark.slow
+
 SMALL = Experiment(network="fc:8", epochs=2)
 
 

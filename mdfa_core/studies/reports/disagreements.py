@@ -286,6 +286,21 @@ def stages(store: Store, cell: Cell) -> tuple[Stage, ...]:
     )
 
 
+def bound_sentences(store: Store) -> list[str]:
+    """What the paper's bound of uniform weights alone changes, one sentence per cell of the ablation that has it."""
+    said = []
+    for cell in stepped():
+        released, bound = stages(store, cell)[:2]
+        if released.result is None or bound.result is None:
+            continue
+        before, after = (stage.result.scores["train"].mean for stage in (released, bound) if stage.result is not None)
+        said.append(
+            f"With the paper's bound and everything else as released, {title(cell)} in {place(cell)} trains to "
+            f"{after:.1f} % instead of {before:.1f} % ([ablation](ablation.md))."
+        )
+    return said
+
+
 def ablation_page(store: Store) -> str:
     """`docs/results/ablation.md`."""
     lines = [

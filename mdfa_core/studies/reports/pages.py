@@ -97,6 +97,7 @@ def facts(
     runs: Iterable[Mapping[str, Any]],
     *,
     explained: Sequence[Explanation],
+    bound: Sequence[str],
     held_out: Sequence[Comparison],
 ) -> Facts:
     """The numbers of the page.
@@ -105,6 +106,7 @@ def facts(
         found: the published results.
         runs: all runs of the store as flat rows, for their time.
         explained: the cells that differ from the paper, with the released program's settings.
+        bound: sentences on the bound of uniform weights, as of `disagreements.bound_sentences`.
         held_out: the published settings on held-out tasks.
     """
     by = {result.cell.name: result for result in found}
@@ -124,7 +126,7 @@ def facts(
         lead_sentence=_lead_sentence(found),
         match=_match(convs),
         disagree_sentence=f"{len(explained)} of {len(ran)} cells differ from the paper by more than the two spreads.",
-        cause_sentence=_cause_sentence(explained),
+        cause_sentence=_cause_sentence(explained, bound),
         held_out_sentence=held_out_tasks.sentence(held_out),
         bp_sentence=_bp_sentence(found),
         largest=_largest(found),
@@ -242,7 +244,7 @@ def _match(convs: Sequence[Mapping[str, Any]]) -> str:
     return "No interval says otherwise." if not below else f"Not in {below} of {len(convs)} cells."
 
 
-def _cause_sentence(explained: Sequence[Explanation]) -> str:
+def _cause_sentence(explained: Sequence[Explanation], bound: Sequence[str]) -> str:
     settings = disagreements.by_setting(explained)
     if not settings:
         return "No cause was tested."
@@ -254,7 +256,8 @@ def _cause_sentence(explained: Sequence[Explanation]) -> str:
         f"Weights of the first layer reach ±{wide:.1f} instead of ±{narrow:.3f}, so that tanh starts saturated. We "
         f"retrained {run} cells with the program's `{name}` (forward/feedback weights, optimizer, rate): {explains} "
         f"give the printed accuracies within the two spreads. "
-        f"{len(explained) - tested} cells are not retrained yet."
+        + "".join(f"{sentence} " for sentence in bound[:1])
+        + f"{len(explained) - tested} cells are not retrained yet."
     )
 
 
