@@ -400,14 +400,21 @@ def test_a_bad_value_is_answered_in_the_page_and_training_goes_on(visitor: Visit
     visitor.press("▶ Start")
     visitor.state("Running")
     visitor.unfold("More settings")
-    visitor.page.wait_for_timeout(1000)  # until the page has its new height
-    height = visitor.page.evaluate("document.documentElement.scrollHeight")
     field = visitor.page.get_by_label("Epochs", exact=True)
+    below = visitor.page.get_by_role("radiogroup", name="Seeds", exact=True)
+
+    def distance() -> float:
+        upper, lower = field.bounding_box(), below.bounding_box()
+        assert upper is not None
+        assert lower is not None
+        return lower["y"] - upper["y"]
+
+    before = distance()
     field.fill("0")
     field.press("Enter")
     visitor.shows(re.compile("The epochs is 0: give an integer of at least 1"))
     visitor.page.locator("input[aria-invalid=true]").wait_for()
-    assert visitor.page.evaluate("document.documentElement.scrollHeight") == height, "nothing is pushed down"
+    assert distance() == before, "nothing is pushed down"
     visitor.state("Running")
     epoch = visitor.epoch()
     visitor.page.wait_for_function(
@@ -515,10 +522,13 @@ def test_the_keyboard_opens_the_help_of_a_field_and_escape_closes_it(visitor: Vi
     help_ = page.locator(".field.data .bubble")
     page.get_by_role("radiogroup", name="Outputs", exact=True).get_by_role("radio", name="1", exact=True).focus()
     page.keyboard.press("Shift+Tab")
+    page.locator(".field.file .bubble").get_by_text("A CSV file of points").wait_for()
+    page.keyboard.press("Shift+Tab")
     help_.get_by_text("Data set.").wait_for()
     assert images.evaluate("(field) => field.matches(':focus')"), "no stop of the Tab key between the fields"
     page.keyboard.press("Escape")
     help_.wait_for(state="hidden")
+    page.keyboard.press("Tab")
     page.keyboard.press("Tab")
     page.locator(".field.outputs .bubble").get_by_text("Output units").wait_for()
     page.get_by_role("button", name="Help: Images", exact=True).click()

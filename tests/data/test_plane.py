@@ -159,6 +159,8 @@ def test_they_are_learnt(name: str, method: str, learnt: Callable[[str, str, int
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["bp", "fa", "dfa", "mdfa"])
-@pytest.mark.parametrize("name", ["spirals", "checkerboard"])
-def test_the_hard_ones_are_learnt(name: str, method: str, learnt: Callable[[str, str, int], float]) -> None:
-    assert learnt(name, method, 200) > 0.95
+@pytest.mark.parametrize(("name", "accuracy"), [("spirals", 0.95), ("checkerboard", 0.9)])
+def test_the_hard_ones_are_learnt(
+    name: str, accuracy: float, method: str, learnt: Callable[[str, str, int], float]
+) -> None:
+    assert learnt(name, method, 200) > accuracy
