@@ -97,7 +97,7 @@ def facts(
     runs: Iterable[Mapping[str, Any]],
     *,
     explained: Sequence[Explanation],
-    bound: Sequence[str],
+    bound: str,
     held_out: Sequence[Comparison],
 ) -> Facts:
     """The numbers of the page.
@@ -106,7 +106,7 @@ def facts(
         found: the published results.
         runs: all runs of the store as flat rows, for their time.
         explained: the cells that differ from the paper, with the released program's settings.
-        bound: sentences on the bound of uniform weights, as of `disagreements.bound_sentences`.
+        bound: `disagreements.bound_sentence`.
         held_out: the published settings on held-out tasks.
     """
     by = {result.cell.name: result for result in found}
@@ -244,7 +244,7 @@ def _match(convs: Sequence[Mapping[str, Any]]) -> str:
     return "No interval says otherwise." if not below else f"Not in {below} of {len(convs)} cells."
 
 
-def _cause_sentence(explained: Sequence[Explanation], bound: Sequence[str]) -> str:
+def _cause_sentence(explained: Sequence[Explanation], bound: str) -> str:
     settings = disagreements.by_setting(explained)
     if not settings:
         return "No cause was tested."
@@ -256,7 +256,7 @@ def _cause_sentence(explained: Sequence[Explanation], bound: Sequence[str]) -> s
         f"Weights of the first layer reach ±{wide:.1f} instead of ±{narrow:.3f}, so that tanh starts saturated. We "
         f"retrained {run} cells with the program's `{name}` (forward/feedback weights, optimizer, rate): {explains} "
         f"give the printed accuracies within the two spreads. "
-        + "".join(f"{sentence} " for sentence in bound[:1])
+        + (f"{bound} " if bound else "")
         + f"{len(explained) - tested} cells are not retrained yet."
     )
 
