@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from mdfa_core.nets.activations import ACTIVATIONS
 from mdfa_core.runs.records import Record
 from mdfa_core.runs.store import Store
 from mdfa_core.studies.paper.measures import printed
@@ -288,15 +289,19 @@ def stages(store: Store, cell: Cell) -> tuple[Stage, ...]:
 
 def bound_sentence(store: Store) -> str:
     """What the paper's bound of uniform weights alone changes in the cells of the ablation; empty if none was run."""
-    changes = []
+    changes: dict[str, list[float]] = {}
     for cell in stepped():
         released, bound = (stage.result for stage in stages(store, cell)[:2])
         if released is not None and bound is not None:
             change = bound.scores["train"].mean - released.scores["train"].mean
-            changes.append(f"{title(cell)} in {place(cell)}: {change:+.1f}")
+            changes.setdefault(ACTIVATIONS[cell.activation].title, []).append(change)
     if not changes:
         return ""
-    return f"The paper's bound alone changes training accuracy by so many points: {'; '.join(changes)}."
+    ranges = [
+        f"{' to '.join(dict.fromkeys(f'{end(found):+.1f}' for end in (min, max)))} points with {activation}"
+        for activation, found in changes.items()
+    ]
+    return f"The paper's bound alone changes training accuracy by {', by '.join(ranges)}."
 
 
 def ablation_page(store: Store) -> str:

@@ -252,12 +252,12 @@ def _cause_sentence(explained: Sequence[Explanation], bound: str) -> str:
     tested = sum(bool(one.tried) for one in explained)
     wide, narrow = (disagreements.CIFAR_INPUTS**power for power in (0.25, -0.5))
     return (
-        f"The likely cause is the uniform initialisation of the released program, which takes a square root twice. "
+        f"Likely cause: the released program's uniform initialisation takes a square root twice. "
         f"Weights of the first layer reach ±{wide:.1f} instead of ±{narrow:.3f}, so that tanh starts saturated. We "
-        f"retrained {run} cells with the program's `{name}` (forward/feedback weights, optimizer, rate): {explains} "
+        f"retrained {run} cells with the program's `{name}`: {explains} "
         f"give the printed accuracies within the two spreads. "
         + (f"{bound} " if bound else "")
-        + f"{len(explained) - tested} cells are not retrained yet."
+        + f"{len(explained) - tested} cells remain."
     )
 
 

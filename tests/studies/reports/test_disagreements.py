@@ -97,7 +97,7 @@ def test_the_ablation_shows_each_step_that_was_run(store: Store) -> None:
     assert "| bound of uniform weights | 90.0 ± 0.0 | +38.0 | 70.0 ± 0.0 | +19.0 |" in disagreements.ablation_page(
         store
     )
-    assert disagreements.bound_sentence(store).endswith(" points: DFA in Table 3, FC, tanh, 3 classes: +38.0.")
+    assert disagreements.bound_sentence(store).endswith(" changes training accuracy by +38.0 points with tanh.")
     assert page.count("| not run | | not run | |") == 4 + 5  # mDFA's later steps, too
     assert "Table 3, FC, tanh, 3 classes, FA" not in page
 
