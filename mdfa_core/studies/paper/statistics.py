@@ -8,12 +8,18 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
-from scipy.stats import t as student
 
 from mdfa_core.base.errors import InvalidValue
 from mdfa_core.studies.paper.published import Figure
 
 CONFIDENCE = 0.95
+
+
+def t_quantile(confidence: float, freedom: int) -> float:
+    """The t with P(|T| ≤ t) = confidence, where T has Student's distribution with so many degrees of freedom."""
+    from scipy.stats import t  # here: the queue for a GPU needs scores, and no SciPy
+
+    return float(t.ppf((1 + confidence) / 2, freedom))
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ class Contrast:
         n = len(self.tasks)
         if n < 2:
             return None
-        half = float(student.ppf((1 + confidence) / 2, n - 1)) * self._error
+        half = t_quantile(confidence, n - 1) * self._error
         return Interval(self.mean - half, self.mean + half)
 
     def p(self, threshold: float = 0.0) -> float:
@@ -133,7 +139,9 @@ class Contrast:
             return 1.0
         if self._error <= 1e-12:
             return 0.0
-        return float(2 * student.sf(distance / self._error, n - 1))
+        from scipy.stats import t  # here: the queue for a GPU needs scores, and no SciPy
+
+        return float(2 * t.sf(distance / self._error, n - 1))
 
     @property
     def _error(self) -> float:

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-from scipy.stats import t as student
 
 from mdfa_core.runs.store import Store
 from mdfa_core.studies.paper.cases import CEILING
 from mdfa_core.studies.paper.measures import TESTED, TRAINED, TRAINED_CHOSEN, Measure
 from mdfa_core.studies.paper.published import Cell
 from mdfa_core.studies.paper.reproduced import reproduced
-from mdfa_core.studies.paper.statistics import CONFIDENCE, Interval, Scores
+from mdfa_core.studies.paper.statistics import CONFIDENCE, Interval, Scores, t_quantile
 from mdfa_core.studies.paper.words import place, title
 from mdfa_core.studies.reports import tables
 from mdfa_core.studies.reports.results import results
@@ -46,7 +45,7 @@ class Comparison:
         95 % of repetitions.
         """
         n, m = len(self.published.tasks), len(self.held_out.tasks)
-        quantile = float(student.ppf((1 + CONFIDENCE) / 2, n - 1))
+        quantile = t_quantile(CONFIDENCE, n - 1)
         half = quantile * (self.published.std or 0.0) * math.sqrt(1 / n + 1 / m)
         return Interval(-half, half)
 
