@@ -19,8 +19,8 @@ from torch.utils.hooks import RemovableHandle
 
 from mdfa_core.attach import layout as layouts
 from mdfa_core.attach.composites import Composite
-from mdfa_core.attach.constraint import WeightConstraint, stepped_parameters, transformed
-from mdfa_core.attach.delivery import DirectError, Gate, Sent, labels_of, signal, weight_fan_in
+from mdfa_core.attach.constraint import WeightConstraint, stepped_parameters
+from mdfa_core.attach.delivery import DirectError, Gate, Sent, labels_of, signal, transformed, weight_fan_in
 from mdfa_core.attach.feedback import Feedback, FeedbackSource, Wanted, empties
 from mdfa_core.attach.layout import FixedPlace, Layout, Place
 from mdfa_core.attach.loss_scale import ScaleWatch

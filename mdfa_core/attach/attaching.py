@@ -34,8 +34,8 @@ def attach(
 
     A direct rule (DFA, mDFA, sDFA, DRTP, DKP) cuts the graph after every hidden block. The block's output h_l receives
     ε_l = e B_l, where e = ∂L/∂z is the error at the model's output (equation 6). Inside a block autograd works as
-    usual. sDFA sends sign(e)/N in place of e, DRTP −y*/N (see `Attached.labels`). With DKP, B_l is a parameter with the
-    gradient eᵀ h_l.
+    usual. sDFA sends sign(e)/N in place of e, DRTP −y*/N (see `Attached.labels`); N is the number of examples times
+    positions. With DKP, B_l is a parameter with the gradient eᵀ h_l.
 
     A rule that goes layer by layer replaces W in the backward pass of every linear layer and convolution: FA and KP by
     B, and uSF, frSF and brSF by a matrix with the signs of W. With KP, B is a parameter with the gradient of W. BP
@@ -44,21 +44,26 @@ def attach(
     Args:
         model: a module whose first output tensor is [examples, outputs], or [examples] for one output.
         method: a name in `METHODS`, or a `Method` whose transport answers `attachment()`.
-        blocks: the modules (or their names) after which a direct rule cuts. Not needed for a Sequential: every child
-            with weights starts a block, and children without weights belong to the block before them.
+        blocks: the modules (or their names) after which a direct rule cuts; for every rule, the parts that `measure`
+            reports. What follows the last cut is the output block; it is also the last named block if this makes the
+            model's output. Not needed for a Sequential: every child with weights starts a block, and children without
+            weights belong to the block before them. If a block returns a tuple, its first tensor receives the error,
+            and the others carry no gradient. A cell that is called once per time step receives the error at every step.
         feedback_init: `normal:STD` or `uniform:SCALE`, see `initializers.parse`.
         convention: what `uniform` means, see `initializers.CONVENTIONS`.
         axis: None gives every unit of a block its own feedback, as in the paper. A number is the axis of units (and of
-            outputs): -1 in sequences [examples, positions, units], 1 in images. Positions then share feedback, their
-            number may change, and an output's error at a position goes to the same position if the block has it.
+            outputs): -1 in sequences [examples, positions, units], 1 in images. Positions then share feedback, and
+            their number may change. If a block has the same positions as the output, each error arrives at its own
+            position; otherwise errors are summed over positions.
         seed: seed of the feedback; an `Experiment` of the same seed draws the same numbers for an equal network.
         floor: lower bound of constrained weights.
         example: an input from which to find the shapes (a tuple for several inputs, a dictionary for inputs by name);
             by default the first input of the model. A rule that learns its feedback needs it, because its feedback is
             among the parameters you give the optimizer.
         feedback: feedback of your own, such as a sparse or a low-rank matrix: one for every hidden block (direct rules)
-            or layer (other rules with feedback), in a sequence or by name. Blocks that a mapping leaves out get random
-            feedback. The shape is [outputs, *units of the block] or that of the layer's weights.
+            or layer (other rules with feedback), in a sequence or by name, such as "2", "lstm.weight_hh_l0" or
+            "attention.in_proj_weight". Blocks that a mapping leaves out get random feedback. The shape is
+            [outputs, *units of the block] or that of the layer's weights.
 
     Raises:
         InvalidValue: the rule or the model cannot be attached, the floor is negative or not finite, or the feedback has

@@ -11,6 +11,7 @@ from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from mdfa_core.attach.delivery import transformed
 from mdfa_core.attach.layout import Weighted
 from mdfa_core.base.errors import InvalidValue
 from mdfa_core.rules import Method
@@ -163,11 +164,6 @@ class WeightConstraint:
                 f"functional_call gives {name!r} numbers below 0, but {self._method.title} needs them ≥ 0: give their "
                 f"absolute values"
             )
-
-
-def transformed() -> bool:
-    """Whether a transform of `torch.func` (grad, vmap, …) is active."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def stepped_parameters(optimizer: Optimizer) -> Container[int]:

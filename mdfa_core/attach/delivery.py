@@ -16,6 +16,11 @@ from mdfa_core.base.errors import InvalidValue
 from mdfa_core.rules import Method, StepContext
 
 
+def transformed() -> bool:
+    """Whether a transform of `torch.func` (grad, vmap, …) is active."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
 class NoSecondDerivative(torch.autograd.Function):
     """The identity on an error that a rule made up; the rule says nothing about the derivative of this error."""
 
@@ -38,8 +43,12 @@ class NoSecondDerivative(torch.autograd.Function):
 
 
 def once(error: Tensor) -> Tensor:
-    """An error that cannot be differentiated again."""
-    return NoSecondDerivative.apply(error) if torch.is_grad_enabled() else error
+    """An error that cannot be differentiated again, not even one that is constant because the loss is linear."""
+    if not torch.is_grad_enabled():
+        return error
+    if not (error.requires_grad or transformed()):  # torch.func has no leaves of its own
+        error = error.detach().requires_grad_()
+    return NoSecondDerivative.apply(error)
 
 
 # -------------------------------------------------------------------------------------------------- straight to a block
