@@ -85,7 +85,7 @@ def record(command: tuple[str, ...], output: Path, limit: int, skip: int) -> Non
 def score(traces: tuple[Path, ...], predictors: str | None) -> None:
     """Predict and then learn every branch of recorded TRACES, and print mispredictions per thousand branches.
 
-    A trace is a file of `mdfa branches record` or a championship trace (BT9, plain or gzipped).
+    A trace is a file of `mdfa branches record` or of a championship (2016: BT9, plain or gzipped; 2025).
 
     \b
     Examples:

@@ -22,11 +22,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mdfa_core.base.errors import DataError, InvalidValue
-from mdfa_core.studies.branch_prediction.traces import BranchTrace, read_trace
+from mdfa_core.studies.branch_prediction.traces import BranchTrace
 
 TITLE = "BT9_SPA_TRACE_FORMAT"
 _GZIP = b"\x1f\x8b"
-_ZIP = b"PK"
 _KINDS = ({"JMP", "CALL", "RET"}, {"DIR", "IND"}, {"CND", "UCD"})
 
 
@@ -76,22 +75,6 @@ def read_bt9(path: str | Path, *, limit: int | None = None) -> BranchTrace:
     if part != "BT9_EDGE_SEQUENCE":
         raise DataError(f"{path} ends in {part}, before BT9_EDGE_SEQUENCE: it is truncated, download it again")
     return BranchTrace(pcs, taken)
-
-
-def read_any(path: str | Path) -> BranchTrace:
-    """Read a trace that `write_trace` wrote or a championship trace; the first bytes of the file tell which.
-
-    Raises:
-        DataError: as `read_trace` and `read_bt9`.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            head = file.read(2)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error}): give a branch trace") from None
-    if not head:
-        raise DataError(f"{path} is empty: give a branch trace")
-    return read_trace(path) if head == _ZIP else read_bt9(path)
 
 
 def write_bt9(trace: BranchTrace, path: str | Path) -> None:

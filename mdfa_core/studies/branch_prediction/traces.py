@@ -36,7 +36,8 @@ class BranchTrace:
         command: the recorded command line; empty if unknown.
 
     Raises:
-        InvalidValue: the numbers of addresses and outcomes differ, or an address does not have 64 bits.
+        InvalidValue: the numbers of addresses and outcomes differ, an address does not have 64 bits, or an outcome is
+            neither true nor false.
     """
 
     def __init__(
@@ -51,12 +52,16 @@ class BranchTrace:
             raise InvalidValue(
                 f"a trace has {len(pcs)} addresses and {len(taken)} outcomes: give one outcome per address"
             )
-        checked = isinstance(pcs, np.ndarray) and pcs.dtype.kind == "u"
+        checked = isinstance(pcs, np.ndarray) and pcs.dtype.kind == "u" and pcs.ndim == 1
         for pc in () if checked else pcs:
             if not (isinstance(pc, int | np.integer) and 0 <= pc < 1 << 64):
                 raise InvalidValue(f"a branch has the address {pc}: give integers of 0 to 2⁶⁴ − 1")
+        outcomes = np.asarray(taken)
+        for outcome in () if outcomes.dtype.kind == "b" and outcomes.ndim == 1 else outcomes.tolist():
+            if outcome not in (0, 1):
+                raise InvalidValue(f"a branch has the outcome {outcome!r}: give True or False, or 1 or 0")
         self.pcs = np.asarray(pcs, np.uint64)
-        self.taken = np.asarray(taken, np.bool_)
+        self.taken = outcomes.astype(np.bool_)
         self.instructions, self.command = instructions, command
 
     def __len__(self) -> int:

@@ -42,6 +42,14 @@ def test_a_trace_counts_slices_and_compares() -> None:
     assert np.isnan(TRACE[:0].taken_share)
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint64, np.int32, np.int64, object])
+def test_addresses_and_outcomes_may_be_arrays(kind: type) -> None:
+    trace = BranchTrace(np.array([7, 9, 7], kind), np.array([1, 0, 1], kind))
+
+    assert trace == BranchTrace((7, 9, 7), (True, False, True))
+    assert (trace.pcs.dtype, trace.taken.dtype) == (np.uint64, np.bool_)
+
+
 def test_what_is_no_trace_is_refused() -> None:
     with pytest.raises(InvalidValue, match="2 addresses and 1 outcomes"):
         BranchTrace((1, 2), (True,))
@@ -49,6 +57,12 @@ def test_what_is_no_trace_is_refused() -> None:
         BranchTrace((3, -4), (True, True))
     with pytest.raises(InvalidValue, match="address 18446744073709551616: give"):
         BranchTrace((2**64,), (True,))
+    for addresses in (np.array([3, -4]), np.array([3.0, 4.0]), np.zeros((2, 2), np.uint64), np.array([True, False])):
+        with pytest.raises(InvalidValue, match="a branch has the address"):
+            BranchTrace(addresses, (True, True))
+    for outcomes in (["N", "T"], [0, 2], [[True], [False]], [None, True]):
+        with pytest.raises(InvalidValue, match="a branch has the outcome"):
+            BranchTrace((1, 2), outcomes)  # type: ignore[arg-type]
     with pytest.raises(InvalidValue, match="no example trace of ls: choose one of gzip,"):
         example("ls")
 
