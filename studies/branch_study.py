@@ -1,9 +1,9 @@
 """Measure all branch predictors on recorded programs: writes docs/results/branches.json. `branch_figures.py` draws it.
 
-python studies/branch_study.py [FOLDER [NAME…]]     # FOLDER (default out/branches) keeps traces and finished rows
+python studies/branch_study.py [FOLDER [threads]]     # FOLDER (default out/branches) keeps the traces
 
-With names of predictors, only these are measured and written beside the others, as a second recording. With the name
-`threads`, updates by one and two threads are timed; start that with `chrt -f 1` if other programs run.
+Finished rows stay in FOLDER, so an interrupted study continues, and a new predictor needs no other row again. With the
+name `threads`, only updates by one and two threads are timed; start that with `chrt -f 1` if other programs run.
 """
 
 import datetime
@@ -51,8 +51,14 @@ def net(method: str, layers: int, width: int, **options: object) -> Make:
     return lambda rate: DeepPredictor(method, layers, width, learning_rate=rate, **options)  # type: ignore[arg-type]
 
 
-def beside_tage(method: str, layers: int, width: int, seed: int = 0) -> Make:
-    return lambda rate: DeepPredictor(method, layers, width, learning_rate=rate, history=32, seed=seed, arbiter=Tage())
+def hashed_inputs(places: int) -> dict[str, object]:
+    """Inputs that are hashes of paths, each one-hot over so many places, and weights of 8 bits."""
+    return {"history": 1, "paths": PATHS, "pc_inputs": places, "path_inputs": places, "weight_bits": 8}
+
+
+def beside_tage(method: str, layers: int, width: int, **options: object) -> Make:
+    options = {"history": 32} | options
+    return lambda rate: DeepPredictor(method, layers, width, learning_rate=rate, arbiter=Tage(), **options)  # type: ignore[arg-type]
 
 
 def nets(shape: dict[str, int]) -> dict[str, Make]:
@@ -70,17 +76,17 @@ def nets(shape: dict[str, int]) -> dict[str, Make]:
             found[f"64 nets, {METHODS[rule].title} {layers} × 8"] = net(rule, layers, 8, **small)
     for bits in (8, 4):
         found[f"64 nets, mDFA 1 × 8, {bits} bits"] = net("mdfa", 1, 8, weight_bits=bits, **small)
-    hashed = {"history": 1, "paths": PATHS}
-
-    def sums(rule: str, layers: int, width: int, inputs: int, bits: int) -> Make:
-        return net(rule, layers, width, pc_inputs=inputs, path_inputs=inputs, weight_bits=bits, **hashed)
-
-    found["hashed, no hidden layer, 8 bits"] = sums("bp", 0, 1, 8192, 8)
+    found["hashed, no hidden layer, 8 bits"] = net("bp", 0, 1, **hashed_inputs(8192))
     for rule, layers in (("mdfa", 1), ("bp", 1), ("mdfa", 2)):
-        found[f"hashed, {METHODS[rule].title} {layers} × 4, 8 bits"] = sums(rule, layers, 4, 2048, 8)
+        found[f"hashed, {METHODS[rule].title} {layers} × 4, 8 bits"] = net(rule, layers, 4, **hashed_inputs(2048))
     found["TAGE + no hidden layer"] = beside_tage("bp", 0, 1)
     for rule in ("mdfa", "bp"):
         found[f"TAGE + {METHODS[rule].title} 2 × 32"] = beside_tage(rule, 2, 32)
+    found["TAGE + hashed, no hidden layer, 8 bits"] = beside_tage("bp", 0, 1, **hashed_inputs(4096))
+    for rule, layers in (("mdfa", 1), ("bp", 1), ("mdfa", 2)):
+        found[f"TAGE + hashed, {METHODS[rule].title} {layers} × 4, 8 bits"] = beside_tage(
+            rule, layers, 4, **hashed_inputs(1024)
+        )
     return found
 
 
@@ -137,8 +143,8 @@ def of_threads() -> dict:
     return {"machine": machine.summary(), "load": [round(load, 1) for load in os.getloadavg()], "microseconds": best}
 
 
-def main(folder: Path, only: list[str]) -> None:
-    if only == ["threads"]:
+def main(folder: Path, part: str = "") -> None:
+    if part == "threads":
         known = json.loads(RESULT.read_text(encoding="utf-8")) | {"threads": of_threads()}
         RESULT.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
         return
@@ -166,20 +172,9 @@ def main(folder: Path, only: list[str]) -> None:
         return {"tried": tried, "shape": {"history": history, "pc_inputs": codes}}
 
     def of_net(name: str, make: Make) -> dict:
-        rate, tried = rate_of(make, tuning, RATES_HASHED if name.startswith("hashed") else RATES)
+        rate, tried = rate_of(make, tuning, RATES_HASHED if "hashed" in name else RATES)
         return {"learning rate": rate, "tried": tried} | row(lambda: make(rate), scored, switching)
 
-    if only:
-        known = json.loads(RESULT.read_text(encoding="utf-8"))
-        makers = nets(known["shape"]["shape"])
-        for name in only:
-            if name in PREDICTORS:
-                finished(name, lambda name=name: row(PREDICTORS[name], scored, switching))
-            else:
-                finished(name, lambda name=name: of_net(name, makers[name]))
-        known["second recording"] = about(folder, every) | {"rows": {name: rows[name] for name in only}}
-        RESULT.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-        return
     for name, make in PREDICTORS.items():
         prequential(make(), scored["gzip"][:10])  # compile
         finished(name, lambda make=make: row(make, scored, switching))
@@ -190,7 +185,7 @@ def main(folder: Path, only: list[str]) -> None:
     def of_seeds(rate: float) -> dict:
         return {
             seed: {
-                name: int(prequential(beside_tage("mdfa", 2, 32, seed)(rate), trace).wrong.sum())
+                name: int(prequential(beside_tage("mdfa", 2, 32, seed=seed)(rate), trace).wrong.sum())
                 for name, trace in scored.items()
             }
             for seed in (1, 2)
@@ -212,9 +207,8 @@ def main(folder: Path, only: list[str]) -> None:
     write(folder, every, rows)
 
 
-def about(folder: Path, every: dict[str, BranchTrace]) -> dict:
-    """Where and when, and the traces."""
-    return {
+def write(folder: Path, every: dict[str, BranchTrace], rows: dict) -> None:
+    study = {
         "command": "python studies/branch_study.py",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": machine.summary(),
@@ -230,11 +224,6 @@ def about(folder: Path, every: dict[str, BranchTrace]) -> dict:
             }
             for name, trace in every.items()
         },
-    }
-
-
-def write(folder: Path, every: dict[str, BranchTrace], rows: dict) -> None:
-    study = about(folder, every) | {
         "skipped": SKIP,
         "branches": LIMIT,
         "tuned on": {"programs": list(tuning_programs()), "branches": TUNED_ON, "rates": RATES},
@@ -249,4 +238,4 @@ def write(folder: Path, every: dict[str, BranchTrace], rows: dict) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "out/branches"), sys.argv[2:])
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "out/branches"), *sys.argv[2:3])
