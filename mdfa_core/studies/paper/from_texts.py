@@ -185,8 +185,13 @@ def estimate(
     of = "one device"
     if devices.resolve(device).type == "cpu":
         of = "one CPU core" if processes == 1 else f"{processes} CPU cores"
-    words = f"{len(wanted.cells)} cells, about {duration(seconds)} of {of}; stored runs take no time"
-    return words + (f"; then {notebooks} notebooks, about {duration(notebooks * SECONDS)}" if notebooks else "")
+    words = f"{_counted(len(wanted.cells), 'cell')}, about {duration(seconds)} of {of}; stored runs take no time"
+    then = f"; then {_counted(notebooks, 'notebook')}, about {duration(notebooks * SECONDS)}"
+    return words + (then if notebooks else "")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def training_share(

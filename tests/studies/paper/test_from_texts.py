@@ -97,7 +97,7 @@ def test_filling_a_store_twice_trains_once(tmp_path: Path, capsys: pytest.Captur
 def test_an_estimate_is_words_and_trains_nothing(tmp_path: Path) -> None:
     words = from_texts.estimate(from_texts.plan(1, **ONE), tmp_path / "runs.sqlite", device="cpu")
 
-    assert words.startswith("1 cells, about ")
+    assert words.startswith("1 cell, about ")
     assert "of one CPU core" in words
     with Store(tmp_path / "runs.sqlite") as store:
         assert len(store) == 0
@@ -121,7 +121,7 @@ def test_an_estimate_is_shared_by_the_processes_of_this_machine(
 
     estimate = from_texts.estimate(from_texts.plan(1, **ONE), tmp_path / "runs.sqlite", device=device, where=where)
 
-    assert estimate.startswith(f"1 cells, about {words}")
+    assert estimate.startswith(f"1 cell, about {words}")
 
 
 def test_the_estimate_and_the_bar_cover_the_notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
