@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
     from mdfa_core.runs.store import Store
+
+FOLDERS = itertools.count()
+"""Numbers for the folders of tests: making a folder would take longer than many a test."""
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_ARGUMENTS = [
@@ -59,10 +63,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def isolated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def isolated(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """No test reads or writes the user's cache; only tests marked `realdata` see the user's data sets."""
+    home = tmp_path_factory.getbasetemp() / "homes" / str(next(FOLDERS))
     for variable, folder in (("XDG_CACHE_HOME", "cache"), ("XDG_DATA_HOME", "share"), ("XDG_STATE_HOME", "state")):
-        monkeypatch.setenv(variable, str(tmp_path / ".home" / folder))
+        monkeypatch.setenv(variable, str(home / folder))
     if not request.node.get_closest_marker("realdata"):
         monkeypatch.delenv("MDFA_DATA_DIR", raising=False)
     torch.manual_seed(0)  # for tests that draw their inputs from torch's global generator

@@ -80,8 +80,6 @@ class Page:
         self.stage = Stage(rules, on_pick=self.pick, on_switch=self.switch, on_look=self.look)
         self.curves = Curves(len(rules))
         self.tabs = TabPanel(self, opened.tab or next(iter(TABS)), self.open_tab)
-        if screen is None:  # nothing comes into sight there
-            self.tabs.reveal()
         self._show()
 
     def parts(self) -> dict[str, Any]:

@@ -53,3 +53,12 @@ def visit(wait_until: Callable[..., None]) -> Iterator[Visit]:
     made.until_phase(Phase.IDLE)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def resting(wait_until: Callable[..., None]) -> Iterator[Visit]:
+    """Such a page that the tests of a module share; they do not train on it."""
+    made = Visit(wait_until)
+    made.until_phase(Phase.IDLE)
+    yield made
+    made.close()

@@ -170,23 +170,23 @@ def test_a_wrong_file_leaves_everything_as_it_was(visit: Visit) -> None:
     assert not visit.page.own.wrong
 
 
-def test_a_large_file_is_refused_by_its_size_and_its_parts_are_not_kept(visit: Visit) -> None:
-    form = visit.controls.form
+def test_a_large_file_is_refused_by_its_size_and_its_parts_are_not_kept(resting: Visit) -> None:
+    form = resting.controls.form
     for size in (LARGEST + 1, 10**30, -1):
         browser_says(form, {"name": "file", "value": {"name": "a.zip", "size": size}})
-        assert visit.page.own.wrong.startswith("a.zip has ")
-        assert "a CSV file may have 256 kB, and a ZIP archive 2 MB" in visit.page.own.wrong
+        assert resting.page.own.wrong.startswith("a.zip has ")
+        assert "a CSV file may have 256 kB, and a ZIP archive 2 MB" in resting.page.own.wrong
         browser_says(form, {"name": "file", "value": {"part": "AAAA"}})
-        assert visit.page.own._parts is None
+        assert resting.page.own._parts is None
 
 
 @pytest.mark.parametrize("part", ["AAAAAAAA", "no base64!", "", "é", "A" * 10**6])
-def test_parts_that_do_not_fit_the_size_end_it(part: str, visit: Visit) -> None:
-    form = visit.controls.form
+def test_parts_that_do_not_fit_the_size_end_it(part: str, resting: Visit) -> None:
+    form = resting.controls.form
     browser_says(form, {"name": "file", "value": {"name": "a.csv", "size": 4}})
     browser_says(form, {"name": "file", "value": {"part": part}})
-    assert visit.page.own.wrong == "a.csv was not received whole: choose it again."
-    assert visit.page.own._parts is None
+    assert resting.page.own.wrong == "a.csv was not received whole: choose it again."
+    assert resting.page.own._parts is None
 
 
 STRANGE: list[Any] = [
@@ -196,11 +196,11 @@ STRANGE: list[Any] = [
 
 
 @pytest.mark.parametrize("sent", STRANGE, ids=repr)
-def test_strange_messages_change_nothing(sent: Any, visit: Visit) -> None:
-    before = visit.comparison.experiment
-    browser_says(visit.controls.form, {"name": "file", "value": sent})
-    visit.until(lambda: not visit.page.own._reading, "the end of reading")
-    assert visit.comparison.experiment == before
+def test_strange_messages_change_nothing(sent: Any, resting: Visit) -> None:
+    before = resting.comparison.experiment
+    browser_says(resting.controls.form, {"name": "file", "value": sent})
+    resting.until(lambda: not resting.page.own._reading, "the end of reading")
+    assert resting.comparison.experiment == before
 
 
 def test_a_page_takes_so_many_files_only(wait_until: Callable[..., None]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import io
-import itertools
 import json
 import struct
 from collections.abc import Callable
@@ -371,10 +370,10 @@ def test_a_rule_that_leaves_a_pinned_run_stays_pinned(visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("message", [None, {"pin": 3}, {"unpin": ["x"]}, ["pin"], {"other": "x"}, {"unpin": "x"}])
-def test_what_the_list_of_pinned_runs_may_not_say_changes_nothing(visit: Visit, message: object) -> None:
-    browser_says(visit.widgets.pins, message)
-    assert visit.view.pins["runs"] == []
-    assert visit.page.complaint == ""
+def test_what_the_list_of_pinned_runs_may_not_say_changes_nothing(resting: Visit, message: object) -> None:
+    browser_says(resting.widgets.pins, message)
+    assert resting.view.pins["runs"] == []
+    assert resting.page.complaint == ""
 
 
 def test_several_seeds_have_a_mean_a_band_and_the_first_seeds_picture(wait_until: Callable[..., None]) -> None:
@@ -505,6 +504,7 @@ def test_divergence_is_told(visit: Visit) -> None:
 def test_nothing_is_said_of_a_net_that_is_no_number(wait_until: Callable[..., None], rule: str) -> None:
     query = "learning_rate=10&forward_init=normal:1e30&activation=relu&rules=bp,mdfa&tab=example&draw="
     visit = Visit(wait_until, query + rule)
+    visit.scroll_to_tabs()
     visit.press("start")
     visit.until_phase(Phase.DIVERGED)
     tab = visit.example
@@ -614,6 +614,7 @@ def test_charts_that_nobody_sees_wait(visit: Visit) -> None:
     def points() -> int:
         return len(layers.grid.charts["agreement"].points(0)["x"])
 
+    visit.scroll_to_tabs()
     visit.train()
     seen = points()
     assert seen
@@ -626,28 +627,28 @@ def test_charts_that_nobody_sees_wait(visit: Visit) -> None:
     assert points() == len(visit.line("agreement", "mdfa"))
 
 
-def test_dark_and_light_recolour_every_line(visit: Visit) -> None:
+def test_dark_and_light_recolour_every_line(resting: Visit) -> None:
     def colours() -> list[str]:
-        return [colour for chart in visit.page.curves.charts.values() for colour in chart.colours]
+        return [colour for chart in resting.page.curves.charts.values() for colour in chart.colours]
 
     light = colours()
-    visit.widgets.dark.value = True
+    resting.widgets.dark.value = True
     assert all(before != after for before, after in zip(light, colours(), strict=True))
-    visit.widgets.dark.value = False
+    resting.widgets.dark.value = False
     assert colours() == light
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
-def test_every_preset_is_shown_with_its_claim(visit: Visit, name: str) -> None:
-    visit.page.pick("preset:plane" if name != "plane" else "preset:relu")
-    visit.page.pick(f"preset:{name}")
+def test_every_preset_is_shown_with_its_claim(resting: Visit, name: str) -> None:
+    resting.page.pick("preset:plane" if name != "plane" else "preset:relu")
+    resting.page.pick(f"preset:{name}")
     preset = PRESETS[name]
-    assert preset.look[:30].replace("'", "&#x27;") in visit.view.claim
-    assert f'data-pick="preset:{name}" aria-pressed="true"' in visit.view.presets
-    assert visit.view.presets.count('aria-pressed="true"') == 1
-    assert visit.comparison.compared == preset.rules
-    assert visit.comparison.experiment == preset.experiment == visit.controls.experiment()
-    visit.until_phase(Phase.IDLE)
+    assert preset.look[:30].replace("'", "&#x27;") in resting.view.claim
+    assert f'data-pick="preset:{name}" aria-pressed="true"' in resting.view.presets
+    assert resting.view.presets.count('aria-pressed="true"') == 1
+    assert resting.comparison.compared == preset.rules
+    assert resting.comparison.experiment == preset.experiment == resting.controls.experiment()
+    resting.until_phase(Phase.IDLE)
 
 
 def test_ones_own_keeps_settings_and_run(wait_until: Callable[..., None]) -> None:
@@ -698,14 +699,15 @@ def test_a_link_opens_the_page_as_it_was(visit: Visit, wait_until: Callable[...,
     bad.close()
 
 
-@pytest.mark.parametrize(
-    ("preset", "tab"), list(zip(itertools.cycle(["one-output", "two-outputs", "relu"]), TABS, strict=False))
-)
-def test_a_link_opens_the_tab_that_was_open(wait_until: Callable[..., None], preset: str, tab: str) -> None:
+@pytest.mark.parametrize("preset", ["one-output", "two-outputs", "relu"])
+def test_a_link_opens_the_tab_that_was_open(wait_until: Callable[..., None], preset: str) -> None:
     visit = Visit(wait_until, f"preset={preset}")
     assert visit.page.tabs.name == (PRESETS[preset].tab or "layers")
     assert "tab" not in visit.widgets.address.query
-    visit.page.tabs.choice.value = tab
+    for tab in TABS:
+        visit.page.tabs.choice.value = tab
+        opened, complaints = link.read(visit.widgets.address.query, tabs=tuple(TABS))
+        assert (opened.tab or PRESETS[preset].tab or "layers", complaints) == (tab, [])
     other = Visit(wait_until, visit.widgets.address.query)
     assert other.page.tabs.name == tab
     assert other.page.link() == visit.page.link()
@@ -768,21 +770,21 @@ def test_a_value_that_is_not_allowed_is_a_sentence_and_nothing_is_lost(
         ("", "unknown network"),
     ],
 )
-def test_a_network_of_ones_own_is_checked(visit: Visit, network: str, sentence: str) -> None:
-    visit.controls.own_network.value = network
-    visit.controls.network.value = OWN
-    assert visit.controls.own_network.visible
-    assert sentence.lower() in visit.view.status.lower()
-    visit.controls.own_network.value = "fc:8,8,8"
-    assert "Not possible" not in visit.view.status
-    assert visit.comparison.experiment.network == "fc:8,8,8"
+def test_a_network_of_ones_own_is_checked(resting: Visit, network: str, sentence: str) -> None:
+    resting.controls.own_network.value = network
+    resting.controls.network.value = OWN
+    assert resting.controls.own_network.visible
+    assert sentence.lower() in resting.view.status.lower()
+    resting.controls.own_network.value = "fc:8,8,8"
+    assert "Not possible" not in resting.view.status
+    assert resting.comparison.experiment.network == "fc:8,8,8"
 
 
-def test_what_a_visitor_types_is_no_markup(visit: Visit) -> None:
-    visit.controls.own_network.value = "<script>alert(1)</script>"
-    visit.controls.network.value = OWN
-    assert "&lt;script&gt;" in visit.view.status
-    assert "<script>" not in visit.view.status
+def test_what_a_visitor_types_is_no_markup(resting: Visit) -> None:
+    resting.controls.own_network.value = "<script>alert(1)</script>"
+    resting.controls.network.value = OWN
+    assert "&lt;script&gt;" in resting.view.status
+    assert "<script>" not in resting.view.status
 
 
 def test_a_failed_run_says_why_and_another_one_goes(visit: Visit) -> None:
@@ -842,7 +844,7 @@ def test_what_is_added_to_a_table_appears_by_itself(wait_until: Callable[..., No
 
 @pytest.mark.parametrize("outputs", [1, 10])
 def test_every_rule_trains_with_every_number_of_outputs(wait_until: Callable[..., None], outputs: int) -> None:
-    visit = Visit(wait_until, f"rules={','.join(rules())}&outputs={outputs}&speed=max")
+    visit = Visit(wait_until, f"rules={','.join(rules())}&outputs={outputs}&speed=max&network=fc:8,8")
     visit.train()
     assert visit.stage.scene["outputs"] == outputs
     assert set(visit.comparison.films) == set(rules())
@@ -892,9 +894,9 @@ def test_what_would_have_to_be_fetched_waits_for_start(visit: Visit) -> None:
     assert "Cannot download http://127.0.0.1:9/" in visit.view.status
 
 
-def test_help_comes_from_the_experiment(visit: Visit) -> None:
+def test_help_comes_from_the_experiment(resting: Visit) -> None:
     for field in dataclasses.fields(Experiment):
-        for shown in visit.controls.fields.get(field.name, ())[:1]:
+        for shown in resting.controls.fields.get(field.name, ())[:1]:
             assert field.metadata["help"][1:] in shown.help
 
 

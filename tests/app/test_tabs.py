@@ -69,6 +69,7 @@ def own() -> Iterator[str]:
 
 def test_a_tab_of_ones_own_is_in_links_and_follows_the_net(own: str, wait_until: Callable[..., None]) -> None:
     visit = Visit(wait_until, f"rules=mdfa,fa&tab={own}")
+    visit.scroll_to_tabs()
     tab = visit.page.tabs[own]
     assert isinstance(tab, OwnTab)
     assert visit.page.tabs.current is tab

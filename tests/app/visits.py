@@ -115,6 +115,10 @@ class Visit:
         """The values that a chart draws of a rule."""
         return self.page.curves.charts[chart].points(self.comparison.slot(rule), before=before)["y"]
 
+    def scroll_to_tabs(self) -> None:
+        """Bring the open tab into sight, which makes it: its charts take most of the time of a page."""
+        self.page.tabs.reveal()
+
     def close(self) -> None:
         self.page.close()
         assert self.page.trainer.join(PATIENCE)
