@@ -627,11 +627,30 @@ CUT = """() => {
 """Choices that do not fit into their fields."""
 
 
-@pytest.mark.parametrize("width", [390, 620, 700, 1280])
+def beside_each_other(page: Page, width: int) -> bool:
+    """Whether numbers, choice of a speed and button for a new seed overlap nowhere and are in the window."""
+    entries = page.locator(".numbers b")
+    boxes = [entries.nth(place).bounding_box() for place in range(3)]
+    boxes += [page.get_by_label("Speed", exact=True).bounding_box()]
+    boxes += [page.get_by_role("button", name="New seed", exact=True).bounding_box()]
+    found = [box for box in boxes if box is not None]
+    return (
+        len(found) == 5
+        and all(
+            one["x"] + one["width"] <= other["x"]
+            or other["x"] + other["width"] <= one["x"]
+            or one["y"] + one["height"] <= other["y"]
+            or other["y"] + other["height"] <= one["y"]
+            for one, other in itertools.combinations(found, 2)
+        )
+        and all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in found)
+    )
+
+
 def test_the_numbers_of_a_long_run_lie_over_nothing(
-    browser: Browser, address: str, width: int, wait_until: Callable[..., None]
+    browser: Browser, address: str, wait_until: Callable[..., None]
 ) -> None:
-    context = browser.new_context(viewport={"width": width, "height": 720})
+    context = browser.new_context(viewport={"width": 390, "height": 720})
     try:
         long = "?epochs=2000&data=moons&network=fc:8&speed=max&preset=none"
         visitor = Visitor(context.new_page(), address + long)
@@ -640,17 +659,9 @@ def test_the_numbers_of_a_long_run_lie_over_nothing(
         visitor.press("Pause")
         visitor.state("Paused")
         visitor.page.wait_for_timeout(500)  # parts of a page are told one after the other
-        entries = visitor.page.locator(".numbers b")
-        boxes = [entries.nth(place).bounding_box() for place in range(3)]
-        boxes += [visitor.page.get_by_label("Speed", exact=True).bounding_box()]
-        boxes += [visitor.page.get_by_role("button", name="New seed", exact=True).bounding_box()]
-        found = [box for box in boxes if box is not None]
-        assert len(found) == 5
-        for one, other in itertools.combinations(found, 2):
-            beside = one["x"] + one["width"] <= other["x"] or other["x"] + other["width"] <= one["x"]
-            below = one["y"] + one["height"] <= other["y"] or other["y"] + other["height"] <= one["y"]
-            assert beside or below
-        assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in found)
+        for width in (390, 620, 700, 1280):
+            visitor.page.set_viewport_size({"width": width, "height": 720})
+            wait_until(lambda width=width: beside_each_other(visitor.page, width), f"their places at width {width}")
         visitor.check()
     finally:
         context.close()

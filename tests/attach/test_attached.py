@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,7 @@ from tests.attach.nets import (
     mlp,
     output_of,
 )
+from tests.support.cases import pairwise
 from tests.support.references import ARCHITECTURES, batch_of, learner_of, network_of, relative
 
 
@@ -51,9 +53,7 @@ def learned(attached: nn.Module, x: Any, y: Tensor) -> dict[str, Tensor]:
 # ---------------------------------------------------------------------------------------- mdfa_core's, and autograd's
 
 
-@pytest.mark.parametrize("outputs", [1, 3])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("method", EVERY_RULE)
+@pytest.mark.parametrize(("method", "architecture", "outputs"), pairwise(EVERY_RULE, ARCHITECTURES, [1, 3]))
 def test_gradients_are_the_engines(method: str, architecture: str, outputs: int) -> None:
     network = network_of(architecture, outputs=outputs)
     learner = learner_of(network, method)
@@ -326,8 +326,7 @@ def test_every_parameter_of_every_kind_of_block_is_told_something(name: str, met
         assert parameter.grad.any() or parameter_name.endswith(by_nature), parameter_name
 
 
-@pytest.mark.parametrize("method", DIRECT)
-@pytest.mark.parametrize("name", cases())
+@pytest.mark.parametrize(("name", "method"), list(zip(cases(), itertools.cycle(DIRECT))))
 def test_it_learns(name: str, method: str) -> None:
     torch.manual_seed(1)
     model, x, y, settings = cases()[name]

@@ -479,7 +479,7 @@ def test_a_compiled_model_learns_the_same(name: str, method: str) -> None:
         assert torch.allclose(compiled(x), attached(x), atol=1e-6)
 
 
-@EVERY
+@pytest.mark.parametrize("method", [*COMPILED, "usf"])  # a rule that replaces W, one that goes past it, and signs
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute:UserWarning")  # dynamo's own
 def test_compiled_parts_of_a_model_learn_the_same(method: str) -> None:
     x, y = batch()

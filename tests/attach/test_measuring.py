@@ -24,6 +24,7 @@ from tests.attach.nets import (
     attached_twin,
     mlp,
 )
+from tests.support.cases import pairwise
 from tests.support.references import batch_of, learner_of, network_of
 
 EVERY = pytest.mark.parametrize("method", ATTACHABLE)
@@ -59,15 +60,19 @@ def nets() -> dict[str, tuple[nn.Module, Tensor, Tensor, dict[str, Any]]]:
     }
 
 
-@pytest.mark.parametrize("activation", ["tanh", "hard-tanh"])
-@pytest.mark.parametrize("architecture", ["fc:5,4", "fc:1", "conv:3/3/1,2/2/2", "conv:3/3/2+fc:4"])
-@pytest.mark.parametrize(
-    ("method", "outputs"),
-    [(name, 1) for name in EVERY_RULE]
+MEASURED = [
+    *((name, 1) for name in EVERY_RULE),
     # uSF: where all weights of a unit have one sign, Σ e sign(W) is 0 but for rounding, and its sign chance.
-    + [(name, 3) for name in EVERY_RULE if name != "usf"],
+    *((name, 3) for name in EVERY_RULE if name != "usf"),
+]
+
+
+@pytest.mark.parametrize(
+    ("measured", "architecture", "activation"),
+    pairwise(MEASURED, ["fc:5,4", "fc:1", "conv:3/3/1,2/2/2", "conv:3/3/2+fc:4"], ["tanh", "hard-tanh"]),
 )
-def test_it_measures_what_the_engine_measures(method: str, architecture: str, activation: str, outputs: int) -> None:
+def test_it_measures_what_the_engine_measures(measured: tuple[str, int], architecture: str, activation: str) -> None:
+    method, outputs = measured
     network = network_of(architecture, activation=activation, outputs=outputs, image=(1, 6, 5))
     learner = learner_of(network, method, scale=1.0)
     inputs, labels = batch_of(network, 5)

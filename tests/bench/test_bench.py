@@ -503,11 +503,17 @@ def test_the_other_programs_refuse_bad_input_before_they_measure(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_file_that_cannot_be_written_after_all_is_a_sentence_behind_the_table(tmp_path: Path) -> None:
-    done = python(ROOT / "benchmarks" / "peers.py", "--quick", "--threads", "1", "--json", "/dev/full", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "mdfa, mDFA" in done.stdout
-    assert re.fullmatch(r"peers\.py: /dev/full cannot be written \([^\n]+\): give another file\n", done.stderr)
+def test_a_file_that_cannot_be_written_after_all_is_a_sentence_behind_the_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(peers, "interleaved", lambda steps, **_: {name: Blocks((1.0,), 1) for name in steps})
+    monkeypatch.setattr(sys, "argv", ["peers.py", "--quick", "--threads", "1", "--json", "/dev/full"])
+    with pytest.raises(SystemExit) as caught:
+        peers.main()
+    out, err = capsys.readouterr()
+    assert caught.value.code == 2
+    assert "mdfa, mDFA" in out
+    assert re.fullmatch(r"peers\.py: /dev/full cannot be written \([^\n]+\): give another file\n", err)
 
 
 @pytest.mark.gpu

@@ -17,6 +17,7 @@ from mdfa_core.compute import conv, dense, kernels, onednn, stacked_conv
 from mdfa_core.compute.kernels import PRECISIONS
 from mdfa_core.learning import optimizers
 from mdfa_core.nets.networks import Network
+from tests.support.cases import pairwise
 from tests.support.references import PAIRS, batch_of, learner_of, network_of, relative
 
 FLOAT32, FLOAT64 = PRECISIONS["float32"], PRECISIONS["float64"]
@@ -231,13 +232,15 @@ def test_steps_of_large_nets(method: str, optimizer: str) -> None:
     )
 
 
-@pytest.mark.parametrize("rates", [RATES, (0.05,) * 3], ids=["own-rates", "one-rate"])
-@pytest.mark.parametrize("penalties", [PENALTIES, (0.0,) * 3], ids=["penalised", "free"])
-@pytest.mark.parametrize(("method", "optimizer"), STEPS)
+@pytest.mark.parametrize(
+    ("step", "penalties", "rates"),
+    pairwise(STEPS, [PENALTIES, (0.0,) * 3], [RATES, (0.05,) * 3]),
+)
 def test_stacks_in_common_calls(
-    method: str, optimizer: str, penalties: tuple[float, ...], rates: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+    step: tuple[str, str], penalties: tuple[float, ...], rates: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Forced, since the trial that allows common calls would hide a wrong one by refusing it."""
+    method, optimizer = step
     monkeypatch.setattr(Learner, "batched", lambda self, inputs, labels: True)
     network = network_of("fc:64,48", image=(1, 8, 8))
     assert_steps_are_exact(learner_of(network, method, optimizer=optimizer, rates=rates, l2=penalties, scale=0.1), 64)

@@ -15,7 +15,7 @@ from mdfa_core.base.errors import GeometryError, InvalidValue
 from mdfa_core.data import load_task
 from mdfa_core.data.data_dir import DataDir
 from mdfa_core.data.plane import SHAPE, Plane
-from mdfa_core.training.events import Finished
+from mdfa_core.training.events import Evaluated
 
 NOWHERE = DataDir(Path("nowhere"), named=True)
 NAMES = [name for name, data in DATASETS.items() if isinstance(data, Plane)]
@@ -135,32 +135,30 @@ def test_what_does_not_fit_is_refused(name: str) -> None:
 
 
 @pytest.fixture
-def learnt() -> Callable[[str, str, int], float]:
-    """The best training accuracy, with the settings docs/reference/data.md names."""
+def learnt() -> Callable[[str, str, int, float], bool]:
+    """Whether training reaches an accuracy, with the settings docs/reference/data.md names; it stops there."""
 
-    def train(name: str, method: str, epochs: int) -> float:
+    def train(name: str, method: str, epochs: int, accuracy: float) -> bool:
         experiment = Experiment(
             data=name, method=method, network="plane-fc", optimizer="adam", learning_rate=0.01,
             forward_init="normal:2", batch_size=32, epochs=epochs,
         )  # fmt: skip
-        *_, finished = Run(experiment, device="cpu").events()
-        assert isinstance(finished, Finished)
-        assert finished.best_train_accuracy[0] is not None
-        return finished.best_train_accuracy[0]
+        events = Run(experiment, device="cpu").events()
+        return any(event.train_accuracy[0] > accuracy for event in events if isinstance(event, Evaluated))
 
     return train
 
 
 @pytest.mark.parametrize("method", ["bp", "dfa", "mdfa"])
 @pytest.mark.parametrize("name", ["moons", "circles", "xor", "blobs", "curve"])
-def test_they_are_learnt(name: str, method: str, learnt: Callable[[str, str, int], float]) -> None:
-    assert learnt(name, method, 30) > 0.95
+def test_they_are_learnt(name: str, method: str, learnt: Callable[[str, str, int, float], bool]) -> None:
+    assert learnt(name, method, 30, 0.95)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["bp", "fa", "dfa", "mdfa"])
 @pytest.mark.parametrize(("name", "accuracy"), [("spirals", 0.95), ("checkerboard", 0.9)])
 def test_the_hard_ones_are_learnt(
-    name: str, accuracy: float, method: str, learnt: Callable[[str, str, int], float]
+    name: str, accuracy: float, method: str, learnt: Callable[[str, str, int, float], bool]
 ) -> None:
-    assert learnt(name, method, 200) > accuracy
+    assert learnt(name, method, 200, accuracy)

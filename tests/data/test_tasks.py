@@ -13,6 +13,7 @@ from mdfa_core.base import rng
 from mdfa_core.base.errors import DataError, InvalidValue, UnknownName
 from mdfa_core.data import DATASETS, ArraySplit, LazySplit, Split, StackedSplits, Task, load_task, tasks
 from mdfa_core.data.data_dir import find_data_dir
+from tests.support.cases import pairwise
 
 EVERY = pytest.mark.parametrize("name", list(DATASETS))
 
@@ -253,9 +254,9 @@ class TestGathered:
         generator = torch.Generator().manual_seed(0)
         return torch.stack([torch.randint(0, len(split), (9,), generator=generator) for split in splits])
 
-    @pytest.mark.parametrize("joined", [False, True])
-    @pytest.mark.parametrize("which", ["0", "00", "01", "010", "012", "1L0"])
-    @EVERY
+    @pytest.mark.parametrize(
+        ("name", "which", "joined"), pairwise(DATASETS, ["0", "00", "01", "010", "012", "1L0"], [False, True])
+    )
     def test_are_the_images_and_labels_of_each_split(
         self, name: str, which: str, joined: bool, everything: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -16,6 +16,7 @@ from mdfa_core.nets import losses
 from mdfa_core.nets.activations import ACTIVATIONS
 from mdfa_core.nets.networks import Parameters
 from mdfa_core.rules.methods import METHODS
+from tests.support.cases import pairwise
 from tests.support.references import ARCHITECTURES, PAIRS, autograd, batch_of, learner_of, network_of, relative
 
 RATES, PENALTIES = (0.1, 0.003, 0.02), (0.0, 0.01, 0.1)
@@ -70,20 +71,21 @@ def assert_alone_equals_stacked(
             assert torch.equal(own_tensor[0], tensor[r])
 
 
-@pytest.mark.parametrize("shared", [True, False], ids=["one-batch", "own-batches"])
-@pytest.mark.parametrize("architecture", ["fc:32,16", "conv:16/3/2,16/2/1", "conv:16/3/2+fc:32"])
-@pytest.mark.parametrize(("method", "optimizer"), PAIRS)
-def test_a_replica_alone_equals_itself_in_the_stack(
-    method: str, optimizer: str, architecture: str, shared: bool
-) -> None:
+@pytest.mark.parametrize(
+    ("pair", "architecture", "shared"),
+    pairwise(PAIRS, ["fc:32,16", "conv:16/3/2,16/2/1", "conv:16/3/2+fc:32"], [True, False]),
+)
+def test_a_replica_alone_equals_itself_in_the_stack(pair: tuple[str, str], architecture: str, shared: bool) -> None:
+    method, optimizer = pair
     assert_alone_equals_stacked(method, optimizer, architecture, shared=shared, examples=32)
 
 
 # Vectorised loops treat the last few numbers of a tensor apart, and where those lie depends on the size of the stack;
 # a product of MKL's depends on where in memory its operands begin.
-@pytest.mark.parametrize("examples", [1, 10, 13, 64])
-@pytest.mark.parametrize("outputs", [1, 3])
-@pytest.mark.parametrize("architecture", ["fc:", "fc:1", "fc:19,7", "conv:1/3/1,3/2/2"])
+@pytest.mark.parametrize(
+    ("architecture", "outputs", "examples"),
+    pairwise(["fc:", "fc:1", "fc:19,7", "conv:1/3/1,3/2/2"], [1, 3], [1, 10, 13, 64]),
+)
 def test_so_it_does_for_every_size(architecture: str, outputs: int, examples: int) -> None:
     assert_alone_equals_stacked("mdfa", "adam", architecture, outputs=outputs, examples=examples, steps=3)
 
@@ -125,9 +127,7 @@ def test_replicas_do_not_touch_each_other() -> None:
 # ------------------------------------------------------------------------------------------------------ what must work
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("examples", [1, 3, 10])
+@pytest.mark.parametrize(("method", "architecture", "examples"), pairwise(METHODS, ARCHITECTURES, [1, 3, 10]))
 def test_one_output_learns_from_any_number_of_examples(method: str, architecture: str, examples: int) -> None:
     learner = learner_of(network_of(architecture), method, rates=(0.02,))
     inputs, labels = batch_of(learner.network, examples)
@@ -179,9 +179,10 @@ def test_without_hidden_layers_all_methods_are_the_same(method: str, optimizer: 
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("architecture", ["fc:20,15", "conv:4/3/2,6/2/1", "conv:4/3/2+fc:9"])
-@pytest.mark.parametrize("outputs", [1, 3])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("method", "outputs", "architecture"),
+    pairwise(METHODS, [1, 3], ["fc:20,15", "conv:4/3/2,6/2/1", "conv:4/3/2+fc:9"]),
+)
 def test_bfloat16_operands_are_close_to_float32(method: str, outputs: int, architecture: str) -> None:
     batches, updates, learners = [], [], []
     for precision in ("float32", "bfloat16"):

@@ -14,6 +14,7 @@ from mdfa_core.learning.optimizers import OPTIMIZERS
 from mdfa_core.nets.activations import ACTIVATIONS
 from mdfa_core.nets.networks import Network
 from mdfa_core.rules import METHODS, StepContext
+from tests.support.cases import pairwise
 from tests.support.references import (
     ARCHITECTURES,
     CONVOLUTIONAL,
@@ -50,9 +51,7 @@ def assert_bp_is_autograd(network: Network, *, replicas: int, shared: bool) -> N
         assert all(torch.equal(a, b) for a, b in zip(signals.errors, batch.signals.errors, strict=True))
 
 
-@pytest.mark.parametrize("outputs", [1, 2, 3])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(("activation", "architecture", "outputs"), pairwise(ACTIVATIONS, ARCHITECTURES, [1, 2, 3]))
 def test_bp_is_autograd(activation: str, architecture: str, outputs: int) -> None:
     network = network_of(architecture, activation=activation, outputs=outputs)
     assert_bp_is_autograd(network, replicas=1, shared=True)
@@ -96,9 +95,9 @@ def twins(architecture: str, method: str, activation: str, outputs: int) -> tupl
     return bp, same
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu", "hard-tanh"])
-@pytest.mark.parametrize("outputs", [1, 3])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    ("architecture", "outputs", "activation"), pairwise(ARCHITECTURES, [1, 3], ["tanh", "relu", "hard-tanh"])
+)
 def test_fa_with_the_forward_weights_is_bp(architecture: str, outputs: int, activation: str) -> None:
     bp, fa = twins(architecture, "fa", activation, outputs)
     batch = batch_of(bp.network, 6)
@@ -148,10 +147,9 @@ def test_the_papers_methods_and_every_optimizer_have_a_reference() -> None:
         reference_of(learner_of(network, "bp"), "bp", "tanh", optimizer).step(inputs[0].numpy(), labels[0].tolist())
 
 
-@pytest.mark.parametrize("outputs", [1, 3])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("activation", FUNCTIONS)
-@pytest.mark.parametrize("method", DIRECT)
+@pytest.mark.parametrize(
+    ("method", "activation", "architecture", "outputs"), pairwise(DIRECT, FUNCTIONS, ARCHITECTURES, [1, 3])
+)
 def test_errors_and_updates_are_the_references(method: str, activation: str, architecture: str, outputs: int) -> None:
     network = network_of(architecture, activation=activation, outputs=outputs)
     learner = learner_of(network, method)
@@ -173,21 +171,21 @@ def test_errors_and_updates_are_the_references(method: str, activation: str, arc
 
 
 TRAINED = ("fc:5,4", "fc:", "conv:3/3/1,2/2/2", "conv:3/3/2+fc:4")
-
-
-@pytest.mark.parametrize("outputs", [1, 3])
-@pytest.mark.parametrize("architecture", TRAINED)
-@pytest.mark.parametrize(
-    ("optimizer", "precision"),
-    [(name, "float64") for name in OPTIMIZERS]
+PRECISE = [
+    *((name, "float64") for name in OPTIMIZERS),
     # Where only the sign of g counts, float32's rounding of a g near 0 is worth a whole step.
-    + [(name, "float32") for name in OPTIMIZERS if name not in ("signsgd", "rprop")],
+    *((name, "float32") for name in OPTIMIZERS if name not in ("signsgd", "rprop")),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "activation", "precise", "architecture", "outputs"),
+    pairwise(DIRECT, FUNCTIONS, PRECISE, TRAINED, [1, 3]),
 )
-@pytest.mark.parametrize("activation", FUNCTIONS)
-@pytest.mark.parametrize("method", DIRECT)
 def test_three_steps_are_the_references(
-    method: str, activation: str, optimizer: str, architecture: str, outputs: int, precision: str
+    method: str, activation: str, precise: tuple[str, str], architecture: str, outputs: int
 ) -> None:
+    optimizer, precision = precise
     network = network_of(architecture, activation=activation, outputs=outputs, precision=precision, image=(1, 5, 6))
     # Two replicas, so that their rates are not exchanged. Adam's steps are as large for small g as for large ones:
     # with large rates it would show float32's rounding instead of the code's mistakes.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ from mdfa_core.nets.networks import Parameters
 from mdfa_core.rules import Direct, StepContext
 from mdfa_core.rules.methods import Method
 from mdfa_core.training.events import to_json
+from tests.support.cases import pairwise
 from tests.support.cpu_graph import CpuGraph
 from tests.support.references import PAIRS, batch_of, learner_of, network_of, relative
 
@@ -82,8 +84,16 @@ def assert_replayed_steps_are_the_steps(replayed: Learner, usual: Learner, *, sh
     return ours
 
 
-@pytest.mark.parametrize("net", ["fc:8,6", "conv:3/3/1,4/2/2+fc:5"])
-@pytest.mark.parametrize(("method", "optimizer"), PAIRS)
+BOTH = ("fc:8,6", "conv:3/3/1,4/2/2+fc:5")
+
+
+@pytest.mark.parametrize(
+    ("method", "optimizer", "net"),
+    [
+        *((method, "sgd", net) for method in METHODS for net in BOTH),
+        *(("mdfa", optimizer, net) for optimizer, net in zip(OPTIMIZERS, itertools.cycle(BOTH)) if optimizer != "sgd"),
+    ],
+)
 def test_replayed_steps_are_the_steps(method: str, optimizer: str, net: str) -> None:
     ours = assert_replayed_steps_are_the_steps(*(stack_of(method, optimizer, net) for _ in range(2)))
 
@@ -93,9 +103,7 @@ def test_replayed_steps_are_the_steps(method: str, optimizer: str, net: str) -> 
         assert [tape.replays for tape in CpuGraph.made] == [3, 2, 3, 1]
 
 
-@pytest.mark.parametrize("rates", [(0.05,), (0.05, 0.05)], ids=["one-net", "equal-rates"])
-@pytest.mark.parametrize("penalty", [0.0, 0.01])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(("optimizer", "penalty", "rates"), pairwise(OPTIMIZERS, [0.0, 0.01], [(0.05,), (0.05, 0.05)]))
 def test_one_net_and_equal_rates(optimizer: str, penalty: float, rates: tuple[float, ...]) -> None:
     stacks = (stack_of("mdfa", optimizer, rates=rates, l2=[penalty] * len(rates)) for _ in range(2))
     assert assert_replayed_steps_are_the_steps(*stacks).replaying
@@ -443,9 +451,9 @@ def test_a_run_by_adam_says_the_same_but_for_rounding(changed: Any, monkeypatch:
         assert_equal_but_for_rounding(json.loads(found), json.loads(exact))
 
 
-@pytest.mark.parametrize("changed", [nothing, change])
-@pytest.mark.parametrize("drop_last", [True, False])
-@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])
+@pytest.mark.parametrize(
+    ("optimizer", "drop_last", "changed"), pairwise(["sgd", "rmsprop"], [True, False], [nothing, change])
+)
 def test_a_run_says_the_same(optimizer: str, drop_last: bool, changed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     base = Experiment(network="fc:8,6", epochs=12, optimizer=optimizer, drop_last=drop_last)
     experiments = [base.replace(seed=seed, task_seed=0) for seed in range(2)]
@@ -486,7 +494,7 @@ def on_device(stack: Learner, device: torch.device) -> Learner:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("net", ["fc:8,6", "conv:3/3/1,4/2/2+fc:5"])
+@pytest.mark.parametrize("net", BOTH)
 @pytest.mark.parametrize(("method", "optimizer"), PAIRS)
 def test_replayed_steps_are_the_steps_on_a_gpu(
     method: str, optimizer: str, net: str, monkeypatch: pytest.MonkeyPatch

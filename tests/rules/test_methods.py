@@ -16,6 +16,7 @@ from mdfa_core.nets.activations import ACTIVATIONS, Activation
 from mdfa_core.nets.initializers import Initializer, Normal, ScaledUniform, Zeros
 from mdfa_core.nets.networks import Network
 from mdfa_core.rules import FREE, METHODS, MONO, Chain, Constraint, Direct, Method, StepContext, sign_guarantee
+from tests.support.cases import pairwise
 from tests.support.references import batch_of, learner_of, network_of
 
 NETS = ["fc:", "fc:1", "fc:5,4", "conv:3/3/1,2/2/2", "conv:3/3/2+fc:4"]
@@ -114,10 +115,16 @@ def test_which_methods_are_held_to_what() -> None:
     assert Constraint(first_layer=0, feedback=True).covers(0)
 
 
-@pytest.mark.parametrize("precision", ["float32", "float64", "bfloat16"])
-@pytest.mark.parametrize("floor", [0.0, 1e-6, 0.05])
-@pytest.mark.parametrize("forward", [Zeros(), ScaledUniform(1.0), Normal(0.1)], ids=str)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("optimizer", "forward", "floor", "precision"),
+    pairwise(
+        OPTIMIZERS,
+        [Zeros(), ScaledUniform(1.0), Normal(0.1)],
+        [0.0, 1e-6, 0.05],
+        ["float32", "float64", "bfloat16"],
+    ),
+    ids=str,
+)
 def test_constrained_weights_never_leave_their_set(optimizer: str, forward, floor: float, precision: str) -> None:
     network = network_of("conv:2/3/2+fc:4,3", outputs=2, precision=precision)
     method = METHODS["mdfa"]

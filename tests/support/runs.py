@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from mdfa_core import Every, Experiment, train
+from mdfa_core import METHODS, Every, Experiment, train
 from mdfa_core.data import ArrayDataSet
 from mdfa_core.training.events import (
     Event,
@@ -16,8 +16,12 @@ from mdfa_core.training.events import (
     to_dict,
     to_json,
 )
+from tests.support.references import DIRECT
 
 NETS = {"fc": "fc:8,6", "conv": "conv:3/3/1,4/3/2"}
+CASES = [(method, net) for method in METHODS for net in NETS.values() if net == NETS["conv"] or method in DIRECT]
+"""Every rule in a convolutional net, and the paper's rules in a dense one, too: a run treats their weights alike."""
+
 SMALL = Experiment(network="fc:8", epochs=2)
 """Three mini-batches in an epoch."""
 

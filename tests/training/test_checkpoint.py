@@ -25,12 +25,12 @@ import numpy as np
 import pytest
 import torch
 
-from mdfa_core import DATASETS, METHODS, OPTIMIZERS, Every, Experiment, Run
+from mdfa_core import DATASETS, OPTIMIZERS, Every, Experiment, Run
 from mdfa_core.base.errors import CheckpointError, MdfaError
 from mdfa_core.data import ArrayDataSet
 from mdfa_core.training.checkpoint import write_content
 from mdfa_core.training.events import to_json
-from tests.support.runs import lines
+from tests.support.runs import CASES, lines
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = Experiment(network="fc:8", epochs=2, drop_last=False, batch_size=100)  # 3 steps an epoch, the last one smaller
@@ -69,8 +69,9 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 # --------------------------------------------------------------------------------------------------------- the same run
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("step", range(7))
+@pytest.mark.parametrize(
+    ("optimizer", "step"), [(name, step) for name in OPTIMIZERS for step in (range(7) if name == "adam" else (0, 4))]
+)
 def test_a_loaded_run_goes_on_as_if_nothing_had_happened(optimizer: str, step: int, path: Path) -> None:
     experiment = SMALL.replace(optimizer=optimizer, l2=0.01)
     whole = lines(_run(experiment).events(**OFTEN))
@@ -86,8 +87,7 @@ def test_a_loaded_run_goes_on_as_if_nothing_had_happened(optimizer: str, step: i
     assert first + lines(run.events(**OFTEN)) == whole  # and saving left the saved run alone
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("network", ["fc:8,6", "conv:3/3/1,4/3/2"])
+@pytest.mark.parametrize(("method", "network"), CASES)
 def test_every_method_and_kind_of_net_is_saved_whole(method: str, network: str, path: Path) -> None:
     experiment = Experiment(method=method, network=network, optimizer="adam", epochs=2)
     run = _run(experiment)
@@ -618,12 +618,15 @@ FORGED: dict[str, tuple[str, Any]] = {
 def test_an_impossible_entry_is_refused_though_its_checksum_is_right(
     name: str, change: Any, whole: dict[str, Any], path: Path
 ) -> None:
-    _write(path, whole)
-    assert _loaded(path).step == 3  # so the change alone is refused
-
     _write(path, {**whole, name: change(whole[name])})
 
     assert "damaged" in _refused(path)
+
+
+def test_without_an_impossible_entry_it_is_loaded(whole: dict[str, Any], path: Path) -> None:
+    """So it is the change alone that is refused above."""
+    _write(path, whole)
+    assert _loaded(path).step == 3
 
 
 def test_numbers_that_overflowed_in_training_are_saved_and_loaded(path: Path) -> None:

@@ -12,6 +12,7 @@ from mdfa_core import OPTIMIZERS, Every, Experiment, Run
 from mdfa_core.data import TaskCache
 from mdfa_core.learning.probes import LIVE, Sample
 from mdfa_core.training.memory import predicted_memory, probe_memory
+from tests.support.cases import pairwise
 
 pytestmark = pytest.mark.slow
 
@@ -31,9 +32,9 @@ def test_a_graph_keeps_a_batch_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
     assert predicted_memory(large, "cuda:1") == on_the_cpu
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("network", ["fc:300,200", "conv:8/3/1,16/3/2"])
-@pytest.mark.parametrize("method", ["mdfa", "fa"])
+@pytest.mark.parametrize(
+    ("network", "optimizer", "method"), pairwise(["fc:300,200", "conv:8/3/1,16/3/2"], OPTIMIZERS, ["mdfa", "fa"])
+)
 def test_predicted_memory_covers_what_a_run_holds(network: str, optimizer: str, method: str) -> None:
     experiment = SMALL.replace(network=network, optimizer=optimizer, method=method)
     run = Run(experiment, device="cpu")
@@ -64,10 +65,15 @@ def _peak(experiment: Experiment, **events: Any) -> int:
     return most
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
-@pytest.mark.parametrize("method", ["bp", "mdfa"])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("network", ["fc:256,256", "fc:1024,1024,1024", "conv:32/3/1,32/3/1", "digits-conv"])
+@pytest.mark.parametrize(
+    ("network", "optimizer", "method", "activation"),
+    pairwise(
+        ["fc:256,256", "fc:1024,1024,1024", "conv:32/3/1,32/3/1", "digits-conv"],
+        OPTIMIZERS,
+        ["bp", "mdfa"],
+        ["tanh", "relu"],
+    ),
+)
 def test_predicted_memory_is_enough_and_not_twice_too_much(
     network: str, optimizer: str, method: str, activation: str
 ) -> None:
@@ -77,25 +83,31 @@ def test_predicted_memory_is_enough_and_not_twice_too_much(
     assert 1.0 <= predicted_memory(experiment) / _peak(experiment) <= 2.0
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize(
     "settings",
     [
         {"method": "chl", "network": "conv:96/2/1,96/2/1,64/2/1", "batch_size": 64},
-        {"method": "chl", "network": "conv:32/3/1,32/3/1", "batch_size": 200},
+        {"method": "chl", "network": "conv:32/3/1,32/3/1", "batch_size": 200, "activation": "relu"},
         {"method": "chl", "network": "fc:256,256", "batch_size": 200},
         *(
-            {"optimizer": name, "l2": l2, "network": "fc:3072,1024", "batch_size": 1, "validation": 0.9}
+            {
+                "optimizer": name,
+                "l2": l2,
+                "network": "fc:3072,1024",
+                "batch_size": 1,
+                "validation": 0.9,
+                "activation": f,
+            }
             for name in ("rmsprop", "adam", "signsgd", "rprop")  # of batches this small no update is made in parts
-            for l2 in (0.0, 0.01)
+            for l2, f in ((0.0, "tanh"), (0.01, "relu"))
         ),
     ],
     ids=lambda settings: "-".join(map(str, settings.values())),
 )
 def test_predicted_memory_is_enough_for_two_phases_and_for_updates_that_are_made_whole(
-    settings: dict[str, Any], activation: str
+    settings: dict[str, Any],
 ) -> None:
-    experiment = Experiment(outputs=10, epochs=1, activation=activation, **settings)
+    experiment = Experiment(outputs=10, epochs=1, **settings)
 
     assert 1.0 <= predicted_memory(experiment) / _peak(experiment) <= 2.0
 
