@@ -88,18 +88,15 @@ class Chart:
         self._scale()
         self._reference = None if style.mark is None else style.mark[0]
         self._mark = self._draw_mark()
-        self._ghost = [ColumnDataSource({"x": [], "y": []}) for _ in range(style.slots)]
-        self._live = [ColumnDataSource({"x": [], "y": []}) for _ in range(style.slots)]
-        self._pinned = ColumnDataSource({"x": [], "y": [], "dash": []})
-        thin = MultiLine(xs="x", ys="y", line_dash="dash", line_width=1, line_join="round")
-        self._pinned_lines: GlyphRenderer = self.figure.add_glyph(self._pinned, thin)
-        self._bands: dict[int, GlyphRenderer] = {}  # made when they are first needed: most visitors never see one
-        self._ghost_lines = [self._line(source, slot, 1.5) for slot, source in enumerate(self._ghost)]
-        self._live_lines = [self._line(source, slot, 2.4) for slot, source in enumerate(self._live)]
+        # All grey lines are one renderer, and the others are made when they are first drawn: each has seven models.
+        self._grey = ColumnDataSource({"key": [], "x": [], "y": [], "dash": [], "width": []})
+        grey = MultiLine(xs="x", ys="y", line_dash="dash", line_width="width", line_join="round")
+        self._grey_lines: GlyphRenderer = self.figure.add_glyph(self._grey, grey, name=crosshair.GREY)
+        self._bands: dict[int, GlyphRenderer] = {}
+        self._live: dict[int, GlyphRenderer] = {}
         self.names = Names(self.figure, style.height - _FRAME)
-        sources: crosshair.Lines = {"live": self._live, "before": self._ghost, "pinned": self._pinned}
-        epochs.crosshair.join(self.figure, epochs.range, sources)
-        self._hover = crosshair.hover(self.figure, epochs.range, sources, style.format)
+        epochs.crosshair.join(self.figure, epochs.range)
+        self._hover = crosshair.hover(self.figure, epochs.range, style.format)
         self._readers: dict[int, Reader] = {}
         self.lines: dict[int, Series] = {}
         self._before: dict[int, Series] = {}
@@ -140,17 +137,15 @@ class Chart:
     ) -> None:
         self.lines, self._before, self._kept = dict(lines), dict(before), pinned
         for slot in lines:
+            if slot not in self._live:
+                self._live[slot] = self._line(slot)
             if lines[slot].band and slot not in self._bands:
                 self._bands[slot] = self._band(slot)
         self._readers = {slot: Reader(line.curve, self._columns(slot, line)) for slot, line in lines.items()}
         self.axis.forget()
-        for slot, (live, ghost) in enumerate(zip(self._live, self._ghost, strict=True)):
-            _set(live, [], [])
-            line = before.get(slot)
-            old: list[float] = [] if line is None else line.curve.column(line.column)
-            _set(ghost, [] if line is None else line.curve.column("x"), old)
-            self.axis.note(old)
-        self._keep(pinned)
+        for line in self._live.values():
+            _empty(line.data_source)
+        self._draw_grey()
         self._write_tooltip()
 
     def _columns(self, slot: int, line: Series) -> dict[str, str]:
@@ -162,23 +157,27 @@ class Chart:
 
     def _band(self, slot: int) -> GlyphRenderer:
         """The band around a line."""
-        source = self._live[slot]
+        source = self._live[slot].data_source
         source.data = {"x": [], "y": [], "low": [], "high": []}
         glyph = VArea(x="x", y1="low", y2="high", fill_alpha=0.2, fill_color=self.style.colour(self.palette, slot))
         renderer: GlyphRenderer = self.figure.add_glyph(source, glyph, level="underlay")
         return renderer
 
-    def _keep(self, pinned: tuple[tuple[int, Series], ...]) -> None:
-        """Draw the lines of pinned runs."""
-        if pinned or self._pinned.data["x"]:
-            values = [line.curve.column(line.column) for _, line in pinned]
-            self._pinned.data = {
-                "x": [line.curve.column("x") for _, line in pinned],
+    def _draw_grey(self) -> None:
+        """Draw the lines of the previous run and of pinned runs."""
+        grey = [(f"b{slot}", slot, line, 1.5) for slot, line in self._before.items()]
+        grey += [(f"p{number}", slot, line, 1.0) for number, (slot, line) in enumerate(self._kept)]
+        values = [line.curve.column(line.column) for _, _, line, _ in grey]
+        if grey or self._grey.data["key"]:
+            self._grey.data = {
+                "key": [key for key, *_ in grey],
+                "x": [line.curve.column("x") for _, _, line, _ in grey],
                 "y": values,
-                "dash": [" ".join(map(str, self.style.dash(slot))) or "solid" for slot, _ in pinned],
+                "dash": [" ".join(map(str, self.style.dash(slot))) or "solid" for _, slot, *_ in grey],
+                "width": [width for *_, width in grey],
             }
-            for one in values:
-                self.axis.note(one)
+        for one in values:
+            self.axis.note(one)
 
     def _extend(self) -> None:
         """Add the points that came since the last call."""
@@ -186,10 +185,11 @@ class Chart:
             anew, columns = reader.news()
             for name in columns.keys() - {"x"}:
                 self.axis.note(columns[name])
+            source = self._live[slot].data_source
             if anew:
-                self._live[slot].data = dict(columns)
+                source.data = dict(columns)
             elif columns["x"]:
-                self._live[slot].stream(dict(columns))
+                source.stream(dict(columns))
         self._fit()
 
     def _fit(self) -> None:
@@ -198,27 +198,32 @@ class Chart:
 
     def points(self, slot: int, *, before: bool = False) -> dict[str, list[float]]:
         """The columns that are drawn of a line, or in grey of the line before: x and y, and low and high of a band."""
-        source = (self._ghost if before else self._live)[slot]
+        if before:
+            key, grey = f"b{slot}", self._grey.data
+            place = grey["key"].index(key) if key in grey["key"] else None
+            return {name: [] if place is None else list(grey[name][place]) for name in ("x", "y")}
+        source = self._live[slot].data_source
         return {name: list(column) for name, column in source.data.items()}
 
     def kept_points(self) -> dict[str, list[list[float]]]:
         """The columns x and y of the lines of pinned runs."""
-        return {name: [list(line) for line in self._pinned.data[name]] for name in ("x", "y")}
+        grey = self._grey.data
+        kept = [number for number, key in enumerate(grey["key"]) if key.startswith("p")]
+        return {name: [list(grey[name][number]) for number in kept] for name in ("x", "y")}
 
     @property
     def colours(self) -> list[str]:
-        """The colours of all lines by slot."""
-        return [line.glyph.line_color for line in self._live_lines]
+        """The colours of all lines that were drawn."""
+        return [line.glyph.line_color for line in self._live.values()]
 
     def recolour(self, *, dark: bool) -> None:
         """Take the colours of a theme."""
         palette = self.palette = DARK if dark else LIGHT
-        for slot, (live, ghost) in enumerate(zip(self._live_lines, self._ghost_lines, strict=True)):
-            live.glyph.line_color = self.style.colour(palette, slot)
-            ghost.glyph.line_color = palette.ghost
+        for slot, line in self._live.items():
+            line.glyph.line_color = self.style.colour(palette, slot)
         for slot, band in self._bands.items():
             band.glyph.fill_color = self.style.colour(palette, slot)
-        self._pinned_lines.glyph.line_color = palette.ghost
+        self._grey_lines.glyph.line_color = palette.ghost
         dress(self.figure, palette)
         self.names.recolour(palette)
         if self._mark is not None:
@@ -287,9 +292,12 @@ class Chart:
         else:
             axis.formatter = LogTickFormatter() if log else BasicTickFormatter()
 
-    def _line(self, source: ColumnDataSource, slot: int, width: float) -> GlyphRenderer:
-        glyph = Line(x="x", y="y", line_width=width, line_dash=list(self.style.dash(slot)), line_join="round")
-        renderer: GlyphRenderer = self.figure.add_glyph(source, glyph)
+    def _line(self, slot: int) -> GlyphRenderer:
+        """A line without points; the crosshair finds it by its name."""
+        colour, dash = self.style.colour(self.palette, slot), list(self.style.dash(slot))
+        glyph = Line(x="x", y="y", line_color=colour, line_width=2.4, line_dash=dash, line_join="round")
+        source = ColumnDataSource({"x": [], "y": []})
+        renderer: GlyphRenderer = self.figure.add_glyph(source, glyph, name=f"l{slot}")
         return renderer
 
     def _draw_mark(self) -> tuple[Span, Label] | None:
@@ -303,10 +311,10 @@ class Chart:
         return span, label
 
 
-def _set(source: ColumnDataSource, x: list[float], y: list[float]) -> None:
-    """Set new points. Empty lines that stay empty send no message: most are, and every message delays a click."""
-    if len(x) or len(source.data["x"]):
-        source.data = {"x": x, "y": y, **{name: list(y) for name in source.data.keys() - {"x", "y"}}}
+def _empty(source: ColumnDataSource) -> None:
+    """Remove all points. Empty lines send no message: every message delays a click."""
+    if len(source.data["x"]):
+        source.data = {name: [] for name in source.data}
 
 
 def dress(chart: figure, palette: Palette) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from bokeh.models.annotations import Span
 from bokeh.models.callbacks import CustomJS
@@ -19,7 +18,7 @@ from bokeh.models.sources import ColumnDataSource
 from bokeh.models.tools import CustomJSHover, HoverTool
 from bokeh.plotting import figure
 
-_STEP = """
+_LINES = """
 const nearest = (xs, x) => {  // the place of the nearest of increasing numbers
   let low = 0, high = xs.length - 1;
   while (low < high) {
@@ -28,23 +27,26 @@ const nearest = (xs, x) => {  // the place of the nearest of increasing numbers
   }
   return low > 0 && x - xs[low - 1] < xs[low] - x ? low - 1 : low;
 };
-const earlier = (n) => ({ x: pinned.data.x[n], y: pinned.data.y[n] });  // a line of a pinned run
+const lines = {};  // by their keys: "l3" is line 3, "b3" that of the previous run, "p3" line 3 of the pinned ones
+for (const { name, data_source: { data } } of chart.renderers) {
+  if (name === "grey") data.key.forEach((key, n) => { lines[key] = { x: data.x[n], y: data.y[n] }; });
+  else if (name) lines[name] = data;
+}
 const step_at = (x) => {  // the nearest measurement of any line
   let found = NaN;
-  for (const data of [...[...live, ...before].map((line) => line.data), ...pinned.data.x.map((_, n) => earlier(n))]) {
+  for (const data of Object.values(lines)) {
     const at = data.x[nearest(data.x, x)];
     if (at != null && !(Math.abs(at - x) >= Math.abs(found - x))) found = at;
   }
   return found;
 };
 """
-# `format` names what is asked for: the epoch, or a line: "l3" is line 3, "b3" that of the previous run, "p3" line 3 of
-# the pinned ones.
+# `format` names what is asked for: the epoch, or a line by its key.
 _VALUE = """
 const x = step_at(special_vars.x);
 if (format === "epoch") return Number.isFinite(x) ? x.toFixed(2) : "–";
-const number = Number(format.slice(1));
-const data = format[0] === "p" ? earlier(number) : (format[0] === "b" ? before : live)[number].data;
+const data = lines[format];
+if (!data) return "–";
 const place = nearest(data.x, x), y = data.y[place];
 if (!(Math.abs(data.x[place] - x) <= 0.02 * (range.end - range.start)) || !Number.isFinite(y)) return "–";
 const written = (y) => percent ? (100 * y).toFixed(digits)
@@ -67,9 +69,9 @@ range.setv(zoomed ? { start: reset_start, end: reset_end } : { start, end: start
 _EVERYWHERE = 1e9  # epochs
 
 
-Lines = dict[str, Any]
-"""The sources of a chart's lines: `live` and `before` have one for each line by slot, with the columns x and y;
-`pinned` is one source with a list of such columns."""
+GREY = "grey"
+"""The name of the renderer with the grey lines: its columns x and y have a list of points for each. The renderer of any
+other line has the line's key as its name."""
 
 
 class Crosshair:
@@ -82,29 +84,27 @@ class Crosshair:
     def __init__(self) -> None:
         self.line = Span(dimension="height", line_width=1, line_dash=[3, 3], level="overlay", visible=False)
 
-    def join(self, chart: figure, x: Range1d, lines: Lines) -> None:
+    def join(self, chart: figure, x: Range1d) -> None:
         """Draw the line in a chart too, and let the pointer move it there."""
         chart.add_layout(self.line)
         chart.js_on_event("doubletap", CustomJS(args={"range": x}, code=_ZOOM))
-        lines = {**lines, "line": self.line}
-        chart.js_on_event("mousemove", CustomJS(args=lines, code=_STEP + _MOVE))
-        chart.js_on_event("mouseleave", CustomJS(args=lines, code=_LEAVE))
+        chart.js_on_event("mousemove", CustomJS(args={"chart": chart, "line": self.line}, code=_LINES + _MOVE))
+        chart.js_on_event("mouseleave", CustomJS(args={"line": self.line}, code=_LEAVE))
 
 
-def hover(chart: figure, x: Range1d, lines: Lines, format_: str) -> HoverTool:
+def hover(chart: figure, x: Range1d, format_: str) -> HoverTool:
     """One tooltip wherever the pointer is over a chart; `rows` makes its text.
 
     Args:
         chart: the chart.
         x: its axis.
-        lines: its lines.
         format_: Bokeh's number format of the values.
     """
     everywhere = ColumnDataSource({"x": [-_EVERYWHERE, _EVERYWHERE], "y": [1, 1]})
     invisible = chart.add_glyph(everywhere, Line(x="x", y="y", line_color=None))
     digits = len(format_.rstrip(" %").partition(".")[2])
-    args = {**lines, "range": x, "percent": "%" in format_, "digits": digits}
-    value = CustomJSHover(args=args, code=_STEP + _VALUE)
+    args = {"chart": chart, "range": x, "percent": "%" in format_, "digits": digits}
+    value = CustomJSHover(args=args, code=_LINES + _VALUE)
     tool = HoverTool(renderers=[invisible], mode="vline", line_policy="none", formatters={"$x": value}, tooltips=None)
     chart.add_tools(tool)
     return tool
@@ -116,7 +116,7 @@ class Row:
 
     Attributes:
         name, colour, dash: of the line.
-        keys: of its values by run, for example "l3", "b3" or "p3".
+        keys: of its lines by run, for example "l3", "b3" or "p3".
     """
 
     name: str

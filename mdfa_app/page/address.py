@@ -5,10 +5,11 @@ from __future__ import annotations
 import panel as pn
 import param
 
+from mdfa_app.charts.live import Component
 from mdfa_app.charts.style import WIDGETS
 
 
-class Address(pn.custom.JSComponent):
+class Address(Component):
     """Sets the query of the browser's address, without a reload and without an entry in the history."""
 
     query = param.String()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import panel as pn
+from mdfa_app.charts.live import Component
 
 
 class OnArrive(Protocol):
@@ -21,7 +21,7 @@ class OnLookAway(Protocol):
         """`hidden` is whether the page is out of sight."""
 
 
-class Arrival(pn.custom.JSComponent):
+class Arrival(Component):
     """The browser's half reports; it arrives only once a visitor sees the page.
 
     Args:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import panel as pn
 import param
 
+from mdfa_app.charts.live import Component
 from mdfa_app.charts.style import FORM, asset
 from mdfa_app.settings.words import written
 
@@ -74,7 +74,7 @@ class FileField(Field):
         return {**super().to_dict(), "largest": self._largest}
 
 
-class Form(pn.custom.JSComponent):
+class Form(Component):
     """The fields of a form.
 
     Args:

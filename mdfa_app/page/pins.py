@@ -7,9 +7,9 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-import panel as pn
 import param
 
+from mdfa_app.charts.live import Component
 from mdfa_app.charts.style import PANES, asset
 from mdfa_app.comparison.comparison import Comparison, Lane, Pin
 from mdfa_app.settings import link
@@ -97,7 +97,7 @@ def _figures(comparison: Comparison, lane: Lane) -> list[str]:
     return [percent(probed.get("unit")), percent(probed.get(comparison.updates_level)), accuracy]
 
 
-class Pins(pn.custom.JSComponent):
+class Pins(Component):
     """The list. Its browser half sends names, so check them.
 
     Args:

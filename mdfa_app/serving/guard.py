@@ -26,6 +26,7 @@ from typing import Any, cast
 import bokeh.server.server
 from bokeh.application import Application
 from bokeh.protocol.message import Message
+from bokeh.resources import Resources
 from bokeh.server.auth_provider import NullAuth
 from bokeh.server.contexts import ApplicationContext
 from bokeh.server.session import ServerSession
@@ -202,6 +203,12 @@ class GuardedTornado(BokehTornado):
             super().log_request(handler)
         elif status >= 400 and status != 503:  # whoever refuses with 503 says why
             self.refusals.note("a request", str(request.remote_ip), f"{status} {request.method} {request.path}")
+
+    def resources(self, absolute_url: str | bool | None = None) -> Resources:
+        """Bokeh's resources, without scripts that the page does not need: WebGL and MathJax have 2 MB."""
+        made = super().resources(absolute_url)
+        made.components = list(routes.COMPONENTS)
+        return made
 
     # ---------------------------------------------------------------------------------------------------------- pages
 

@@ -15,12 +15,13 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-import panel as pn
 import param
 from bokeh.document import Document
 from bokeh.server.session import ServerSession
 from bokeh.settings import settings
 from bokeh.util.token import generate_jwt_token, get_token_payload
+
+from mdfa_app.charts.live import Component
 
 LOOK_SECONDS = 2.0
 AWAY_SECONDS = 20.0
@@ -47,7 +48,7 @@ def give_up_longest_away() -> ServerSession | None:
     return None
 
 
-class Presence(pn.custom.JSComponent):
+class Presence(Component):
     """Watches a session. Its browser half says if the server is lost or silent, reconnects, and reports a closed tab.
 
     Args:

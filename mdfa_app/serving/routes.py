@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from bokeh.resources import Component
+
 LONGEST_QUERY = 8192
 """Characters of a link's query: the longest that the page makes has some 1,000."""
 QUEUE = "/queue"
@@ -69,15 +71,15 @@ ROUTES = (
     ),
 )
 
+COMPONENTS: tuple[Component, ...] = ("bokeh", "bokeh-widgets", "bokeh-tables")
+"""The scripts of Bokeh's that the page needs; Panel's script does not run without the tables."""
 _VERSION = r"@\^?[0-9]+(\.[0-9]+)*"
 RESOURCES = (
-    r"js/bokeh(-(gl|widgets|tables|mathjax))?\.min\.js",
+    rf"js/({'|'.join(COMPONENTS)})\.min\.js",
     r"extensions/panel/panel\.min\.js",
     r"extensions/panel/css/[a-z_]+\.css",
     r"extensions/panel/bundled/theme/[a-z_]+\.css",
     rf"extensions/panel/bundled/reactiveesm/es-module-shims{_VERSION}/dist/es-module-shims\.min\.js",
-    rf"extensions/panel/bundled/datatabulator/tabulator-tables{_VERSION}/dist/(js/tabulator\.min\.js|css/[a-z_]+\.min\.css)",
-    r"extensions/panel/bundled/datatabulator/luxon/build/global/luxon\.min\.js",
     r"extensions/panel/images/(apple-touch-icon|favicon)[a-z0-9-]*\.(png|ico|svg)",
 )
 """The static files that the page loads, as patterns of their paths below /static/."""

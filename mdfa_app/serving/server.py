@@ -44,6 +44,7 @@ def template(page: Page, document: Document | None) -> pn.Template:
 def build() -> pn.Template:
     """The page for the visitor of the current session."""
     log_shortly()
+    pn.extension()  # otherwise Panel sends the scripts of every component that Python has loaded
     arguments = pn.state.session_args or {}
     pairs = [(key, values[0].decode("utf-8", "replace")) for key, values in arguments.items() if values]
     document = pn.state.curdoc

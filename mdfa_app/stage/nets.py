@@ -6,16 +6,16 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import panel as pn
 import param
 
+from mdfa_app.charts.live import Component
 from mdfa_app.charts.style import PANES
 from mdfa_app.comparison.comparison import Comparison
 from mdfa_core.rules.methods import Method
 from mdfa_core.stage import Look, Scene, asset, row_of
 
 
-class NetsPicture(pn.custom.JSComponent):
+class NetsPicture(Component):
     """The picture; stage.js draws it.
 
     Args:
