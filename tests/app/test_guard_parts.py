@@ -134,9 +134,12 @@ SERVED = ["/", "/app", "/app/", "/app/ws", "/app/queue", "/favicon.ico", "/liven
           "/static/js/bokeh-widgets.min.js", "/static/extensions/panel/panel.min.js",
           "/static/extensions/panel/css/button.css", "/static/extensions/panel/bundled/theme/default.css",
           "/static/extensions/panel/bundled/reactiveesm/es-module-shims@%5E1.10.0/dist/es-module-shims.min.js",
-          "/static/extensions/panel/bundled/datatabulator/tabulator-tables@6.4.0/dist/js/tabulator.min.js"]  # fmt: skip
+          "/static/js/bokeh-tables.min.js"]  # fmt: skip
 NOT_SERVED = ["/components/unittest.__main__/x/css/y", "/components", "/app/metadata", "/app/autoload.js", "/admin",
-              "/rest/session_info", "/app/static/js/bokeh.min.js", "/static/js/bokeh.js", "/static/", "/static",
+              "/rest/session_info", "/app/static/js/bokeh.min.js", "/static/js/bokeh.js",
+              "/static/js/bokeh-mathjax.min.js", "/static/js/bokeh-gl.min.js",
+              "/static/extensions/panel/bundled/datatabulator/tabulator-tables@6.4.0/dist/js/tabulator.min.js",
+              "/static/", "/static",
               "/static/js/../../../../etc/passwd", "/static/js/%2e%2e/%2e%2e/etc/passwd", "/static/js/bokeh.min.js/",
               "/static/extensions/panel/../bokeh.min.js", "/static/extensions/panel/css/..%2fpanel.min.js",
               "/static/extensions/panel/css/%2e%2e%2fbutton.css", "/static//etc/passwd", "/static/%00",

@@ -61,6 +61,11 @@ def test_every_file_that_the_page_names_is_on_the_guards_list(server: Server) ->
     assert any("css" in file for file in named)
     named |= set(re.findall(r'(?:src|href)="(static/[^"?]+)', requests.get(server.address, timeout=PATIENCE).text))
     assert [file for file in named if not addresses.knows("/" + file)] == []
+    scripts = {file.rpartition("/")[2] for file in named if file.endswith(".js")}
+    expected = {f"{component}.min.js" for component in routes.COMPONENTS}
+    assert scripts == expected | {"panel.min.js", "es-module-shims.min.js"}, (
+        "a script that the page does not need is slow"
+    )
     for file in named:
         answer = requests.get(f"http://127.0.0.1:{server.port}/{file}", timeout=PATIENCE)
         assert answer.status_code == 200, file
