@@ -94,6 +94,7 @@ class Chart:
         self._grey_lines: GlyphRenderer = self.figure.add_glyph(self._grey, grey, name=crosshair.GREY)
         self._bands: dict[int, GlyphRenderer] = {}
         self._live: dict[int, GlyphRenderer] = {}
+        self._points: dict[int, ColumnDataSource] = {}  # of the live lines
         self.names = Names(self.figure, style.height - _FRAME)
         epochs.crosshair.join(self.figure, epochs.range)
         self._hover = crosshair.hover(self.figure, epochs.range, style.format)
@@ -143,8 +144,8 @@ class Chart:
                 self._bands[slot] = self._band(slot)
         self._readers = {slot: Reader(line.curve, self._columns(slot, line)) for slot, line in lines.items()}
         self.axis.forget()
-        for line in self._live.values():
-            _empty(line.data_source)
+        for points in self._points.values():
+            _empty(points)
         self._draw_grey()
         self._write_tooltip()
 
@@ -157,7 +158,7 @@ class Chart:
 
     def _band(self, slot: int) -> GlyphRenderer:
         """The band around a line."""
-        source = self._live[slot].data_source
+        source = self._points[slot]
         source.data = {"x": [], "y": [], "low": [], "high": []}
         glyph = VArea(x="x", y1="low", y2="high", fill_alpha=0.2, fill_color=self.style.colour(self.palette, slot))
         renderer: GlyphRenderer = self.figure.add_glyph(source, glyph, level="underlay")
@@ -185,7 +186,7 @@ class Chart:
             anew, columns = reader.news()
             for name in columns.keys() - {"x"}:
                 self.axis.note(columns[name])
-            source = self._live[slot].data_source
+            source = self._points[slot]
             if anew:
                 source.data = dict(columns)
             elif columns["x"]:
@@ -200,9 +201,10 @@ class Chart:
         """The columns that are drawn of a line, or in grey of the line before: x and y, and low and high of a band."""
         if before:
             key, grey = f"b{slot}", self._grey.data
-            place = grey["key"].index(key) if key in grey["key"] else None
+            keys = list(grey["key"])
+            place = keys.index(key) if key in keys else None
             return {name: [] if place is None else list(grey[name][place]) for name in ("x", "y")}
-        source = self._live[slot].data_source
+        source = self._points[slot]
         return {name: list(column) for name, column in source.data.items()}
 
     def kept_points(self) -> dict[str, list[list[float]]]:
@@ -296,7 +298,7 @@ class Chart:
         """A line without points; the crosshair finds it by its name."""
         colour, dash = self.style.colour(self.palette, slot), list(self.style.dash(slot))
         glyph = Line(x="x", y="y", line_color=colour, line_width=2.4, line_dash=dash, line_join="round")
-        source = ColumnDataSource({"x": [], "y": []})
+        source = self._points[slot] = ColumnDataSource({"x": [], "y": []})
         renderer: GlyphRenderer = self.figure.add_glyph(source, glyph, name=f"l{slot}")
         return renderer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import re
@@ -9,9 +10,11 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import panel as pn
 import pytest
+from PIL import Image
 
 from mdfa_app import build
 from mdfa_app.settings.presets import PRESETS
@@ -264,6 +267,45 @@ def test_charts_out_of_sight_rest_and_catch_up_when_they_are_seen(
         return points(below) == before
 
     wait_until(rests, "the charts below to rest")
+
+
+def test_a_dark_page_prints_light_and_its_charts_have_lines(
+    page: Page, address: str, wait_until: Callable[..., None]
+) -> None:
+    page.emulate_media(color_scheme="dark")
+    visitor = Visitor(page, f"{address}?start=1&tab=layers")
+    page.get_by_role("region", name="Details").scroll_into_view_if_needed()
+    visitor.shows("Saturated activations")
+    page.mouse.wheel(0, -5000)
+    page.wait_for_function("scrollY === 0")  # the tab is out of sight
+    wait_until(lambda: visitor.epoch() > 2, "lines")
+    visitor.press("Pause")
+    visitor.state("Paused")
+    wait_until(lambda: len(_printed(page, ".details")) > 3, "the charts of the tab")
+    page.emulate_media(media="print", color_scheme="dark")
+    printed = _printed(page, ".curves") + _printed(page, ".details")
+    assert len(printed) > 6
+    for light, coloured in printed:
+        assert light > 0.8
+        assert coloured > 100
+    page.emulate_media(media="screen", color_scheme="dark")
+    assert all(light < 0.1 for light, _ in _printed(page, ".curves"))
+    visitor.check()
+
+
+def _printed(page: Page, place: str) -> list[tuple[float, int]]:
+    """The share of light pixels of each chart, and the number of coloured ones; no chart comes into sight for it."""
+    content = page.screenshot(full_page=True)
+    pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
+    found = []
+    for chart in page.locator(f"{place} .bk-Figure").all():
+        box = chart.bounding_box()
+        assert box is not None
+        top, left = (round(box[side] + page.evaluate(f"scroll{side.upper()}")) for side in ("y", "x"))
+        part = pixels[top : top + round(box["height"]), left : left + round(box["width"])]
+        light = (part.min(axis=2) > 200).mean()
+        found.append((float(light), int((np.ptp(part, axis=2) > 60).sum())))
+    return found
 
 
 def test_one_tooltip_has_all_rules_and_a_double_click_zooms_all_charts(
