@@ -35,16 +35,17 @@ _NOTHING = SignCounts(_ZERO, _ZERO, 0)
 class Measurement:
     """A rule's error signals and updates compared with the true gradient, for hidden blocks, as in `events.Probed`.
 
-    `print` shows a table, `frame` gives it to pandas, `scalars` to a logger.
+    `print` shows a table, `frame` gives it to pandas, `scalars` to a logger. Each number stands in a tuple of one,
+    because other measurements have one number per replica: `unit.overall[0]`, `unit.layers[block][0]`.
 
     Attributes:
         blocks: the names of the hidden blocks.
-        unit: sign agreement of the error ε at every number in a block's output.
-        example: sign agreement of every parameter's update by one example's output error alone.
-        batch: sign agreement of every parameter's update by the whole batch.
-        angle: degrees between batch update and true gradient, per block, per replica (one).
+        unit: share of the errors ε at a block's output that have the true sign, 0 to 1; 0.5 is chance.
+        example: the same for every parameter's update by the output error of one example alone.
+        batch: the same for every parameter's update by the whole batch.
+        angle: degrees between batch update g and true gradient γ, arccos(g·γ / ‖g‖‖γ‖), by block: 0 is BP, 90 chance.
         angle_overall: the angle for all hidden blocks together.
-        norm_ratio: ‖batch update‖ ÷ ‖true gradient‖.
+        norm_ratio: ‖g‖ ÷ ‖γ‖, by block.
     """
 
     blocks: tuple[str, ...]
@@ -129,8 +130,11 @@ def measure(
     Args:
         model: the result of `attach`, or a module that contains exactly one (compiled, DistributedDataParallel, …).
         batch: (x, y); x is an input of the attached model, a tuple of inputs, or a dictionary of inputs by name.
-        loss: (output, y) → one number.
-        examples: the most examples whose own updates are computed, evenly spread.
+        loss: (output, y) → one number, as in training: with a mean, ε has the factor 1/N.
+        examples: the most examples whose own updates are computed, evenly spread; by default all.
+
+    Returns:
+        Sign agreements (0 to 1), angles (degrees) and norm ratios; `print` shows them as a table.
 
     Raises:
         InvalidValue: the module contains no attached model or several, the batch is no pair, or the loss is not one

@@ -18,6 +18,7 @@ from mdfa_core.data.plane import BLOBS, CHECKERBOARD, CIRCLES, CURVE, MOONS, SPI
 from mdfa_core.data.source import DataSet
 
 DATASETS: Registry[DataSet] = Registry("data set")
+"""Data sets by name, as `--data`, `Experiment(data=…)` and `load_task` take them."""
 DATASETS.add("digits", Digits())
 DATASETS.add("mnist", Mnist())
 DATASETS.add("cifar10", CIFAR10)

@@ -106,7 +106,11 @@ class Batch:
 
 
 class Learner:
-    """A stack of R networks of one shape that learn by one method. It knows neither data nor schedule.
+    """R networks of one shape (a stack of replicas) that learn by one rule. It knows neither data nor schedule.
+
+    One step is: forward pass; output error e = ∂L/∂z; error signals ε_l from the rule; δ_l = ε_l ⊙ f′(a_l);
+    ΔW_l = δ_lᵀ h_{l−1}; then the optimizer changes W_l by ΔW_l + λ W_l (SGD: W_l ← W_l − η (ΔW_l + λ W_l)); then
+    constrained weights are clipped to ≥ floor.
 
     On a CPU, each replica's results are bit-identical to training it alone. A small stack advances in common calls if
     a trial of the first batch, on copies, gives the same bits. Otherwise replicas take turns: several at a time, each
@@ -119,11 +123,16 @@ class Learner:
         optimizer: applies the updates.
         parameters: initial weights and biases of R replicas; the learner changes them in place.
         feedback: the feedback that the method's transport needs, of R replicas; changed in place only if it learns.
-        learning_rates: one per replica.
-        l2: one penalty per replica, 0 by default; it applies to weights and to feedback that learns.
+        learning_rates: η, one per replica.
+        l2: λ, one penalty per replica, 0 by default; it applies to weights and to feedback that learns.
         floor: lower bound of constrained weights.
         seeds: one per replica, 0 by default, for methods that draw random numbers at every step.
         loss_scale: one of `losses.LOSS_SCALES`; with `sum`, the output error is N times as large.
+
+    Attributes:
+        parameters: the current weights and biases.
+        feedback: the current feedback.
+        optimizer_state: step number, learning rates and the optimizer's slots.
 
     Raises:
         GeometryError: the feedback has the wrong shapes.
@@ -174,7 +183,7 @@ class Learner:
 
     @property
     def replicas(self) -> int:
-        """R."""
+        """R, the number of networks."""
         return int(self.parameters.weights[0].shape[0])
 
     def state(self) -> dict[str, tuple[Tensor, ...]]:
@@ -225,12 +234,15 @@ class Learner:
         return Batch([(forward_pass, signals)])
 
     def updates(self, batch: Batch) -> Parameters:
-        """The method's replacement for the mean gradient ∂L/∂θ, shaped like the parameters; for BP, the gradient."""
+        """What the rule puts in place of the gradient ∂L/∂θ, shaped like the parameters; for BP, the gradient.
+
+        Neither the learning rate nor the penalty is in it, and nothing changes.
+        """
         parts = [signals.updates(self.network, forward_pass) for forward_pass, signals in batch.replicas]
         return Parameters(_joined([part.weights for part in parts]), _joined([part.biases for part in parts]))
 
     def learn(self, batch: Batch) -> None:
-        """Apply the batch's updates and clip the constrained weights, in place."""
+        """Apply the updates of a batch from `observe` through the optimizer, and clip constrained weights, in place."""
         self.optimizer_state.tick()
         if len(batch.replicas) == 1:
             self._apply(self.optimizer_state, self.parameters, self.feedback, self.rule_state, *batch.replicas[0])
@@ -239,7 +251,12 @@ class Learner:
             self._learn_replica(r, *part)
 
     def step(self, inputs: Tensor, labels_RN: Tensor) -> Batch:
-        """`observe` and `learn`. Replicas that take turns do both in one turn, while their weights are in the cache."""
+        """`observe`, then `learn`; returns the batch as it was before the update, for example for `score`.
+
+        Args:
+            inputs: images as `Network.inputs_from` returns them, [R or 1, N, …].
+            labels_RN: int64 labels, [R or 1, N].
+        """
         if self.batched(inputs, labels_RN):
             batch = self.observe(inputs, labels_RN)
             self.learn(batch)
@@ -257,13 +274,19 @@ class Learner:
         return Batch([turn(r) for r in range(self.replicas)])
 
     def score(self, batch: Batch, labels_RN: Tensor) -> Score:
-        """Loss and number of right predictions of a batch."""
+        """Mean cross-entropy in nats and number of right predictions of a batch, each [R]."""
         return self._scored([forward_pass.logits_RNC for forward_pass, _ in batch.replicas], labels_RN)
 
     def measure(self, batch: Batch, sample: probes.Sample | None = None) -> probes.Measurement:
-        """Compare a batch's errors and updates with the true gradient; changes nothing. Call it before `learn`.
+        """Compare a batch's error signals and updates with the true gradient; changes nothing. Call it before `learn`.
 
-        With a `sample`, only a part of the network is measured.
+        Args:
+            batch: from `observe`, at the current weights.
+            sample: the part of the network to measure; by default all of it.
+
+        Returns:
+            Sign agreements at the three levels, angles in degrees, norm ratios and saturation, with a value for every
+            replica; see `mdfa_core.training.events.Probed`.
         """
         if not kernels.per_replica(self.parameters.weights[0].device):
             return probes.measure(self.network, self.parameters, batch.forward_pass, batch.signals, sample)
@@ -276,7 +299,7 @@ class Learner:
         )
 
     def evaluate(self, parameters: Parameters, inputs: Tensor, labels_RN: Tensor) -> Score:
-        """Loss and right predictions of other parameters of this shape; images and labels as in `observe`."""
+        """The score of any parameters of this shape, for example saved ones; images and labels as in `observe`."""
         replicas = range(parameters.weights[0].shape[0])
         if len(replicas) == self.replicas and self.batched(inputs, labels_RN):
             logits = [self.network.forward(parameters, inputs).logits_RNC]

@@ -305,6 +305,7 @@ class Rprop(Optimizer):
 
 
 OPTIMIZERS: Registry[Optimizer] = Registry("optimizer")
+"""Optimizers by name, as `--optimizer` and `Experiment(optimizer=…)` take them."""
 OPTIMIZERS.add("sgd", SGD())
 OPTIMIZERS.add("rmsprop", RMSprop())
 OPTIMIZERS.add("adam", Adam())

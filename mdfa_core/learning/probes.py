@@ -40,7 +40,7 @@ Values = tuple[float | None, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """Share of signs that agree with the true ones, for one level; None if no sign is defined."""
+    """Share of signs that agree with the true ones, 0 to 1, for one level; 0.5 is chance, None: no sign is defined."""
 
     layers: tuple[tuple[MeasuredShare | None, ...], ...]
     """Agreement per hidden layer, per replica: `layers[l][r]`."""

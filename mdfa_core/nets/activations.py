@@ -16,16 +16,16 @@ from mdfa_core.base.registry import Registry
 
 @dataclass(frozen=True, kw_only=True)
 class Activation:
-    """An activation function h = f(a).
-
-    `backward(error, saved)` returns `error ⊙ f′(a)`, where `saved` is h if `from_output`, else a. If f′ is a function
-    of h, the forward pass stores no pre-activations and can fuse f into the matrix product.
-    """
+    """An activation function h = f(a), and what learning needs of its derivative. All functions keep the shape."""
 
     title: str
+    """Its name for people."""
     function: Callable[[Tensor], Tensor]
+    """f: pre-activations a to outputs h."""
     backward: Callable[[Tensor, Tensor], Tensor]
+    """(error, saved) → error ⊙ f′(a); `saved` is h with `from_output`, otherwise a."""
     from_output: bool
+    """Whether `backward` reads h. The forward pass then stores no a and can fuse f into the matrix product."""
     function_: Callable[[Tensor], Tensor] | None = None
     """`function` in place, if PyTorch has it: it reuses memory that is still in the cache."""
     backward_: Callable[[Tensor, Tensor], Tensor] | None = None
@@ -35,6 +35,7 @@ class Activation:
     monotone: bool = True
     """Whether f′ ≥ 0 everywhere, a premise of Theorem 2."""
     largest_derivative: float = 1.0
+    """The largest f′, to which saturation is compared."""
 
     def applied_(self, a: Tensor) -> Tensor:
         """f(a), in place if possible."""
@@ -50,6 +51,7 @@ class Activation:
 
 
 ACTIVATIONS: Registry[Activation] = Registry("activation")
+"""Activations by name, as `--activation` and `Experiment(activation=…)` take them."""
 ACTIVATIONS.add(
     "tanh",
     Activation(

@@ -52,6 +52,7 @@ class Architecture:
 
 
 NETWORKS: Registry[Architecture] = Registry("network")
+"""Presets of hidden layers by name, as `--network` and `Experiment(network=…)` take them."""
 NETWORKS.add("plane-fc", Architecture((Dense(32), Dense(32))))
 NETWORKS.add("digits-fc", Architecture((Dense(128), Dense(128))))
 NETWORKS.add("digits-conv", Architecture((Conv(16, 3, 1), Conv(32, 3, 2))))
@@ -119,7 +120,12 @@ def _items(text: str | None) -> list[str]:
 
 @dataclass(frozen=True)
 class Parameters:
-    """Weights and biases of every layer, first to last, each with a leading replica axis."""
+    """Weights and biases of every layer, first to last, each with a leading replica axis.
+
+    Attributes:
+        weights: W_l, [R, O, I] of a dense layer and [R, F, C, K, K] of a convolution.
+        biases: b_l, [R, O] or [R, F].
+    """
 
     weights: tuple[Tensor, ...]
     biases: tuple[Tensor, ...]
@@ -172,10 +178,29 @@ class ForwardPass:
 
 
 class Network:
-    """An architecture bound to an image shape, an output count, an activation and a precision; it holds no weights.
+    """The layers of a network with all their shapes. It has no weights: the `Parameters` of R replicas are given to it.
+
+    Args:
+        architecture: the hidden layers, see `parse_architecture`.
+        input_shape: of one example: (channels, height, width) of an image, or (numbers,).
+        outputs: size of the output layer: 1 (a sigmoid, two classes), or one per class (a softmax).
+        activation: f of every hidden layer; the output layer has none.
+        precision: number format of weights and products.
+
+    Attributes:
+        layers: all layers, each with `weight_shape`, `input_shape` and `output_shape`.
+        hidden: all layers but the last.
+
+    Example:
+        >>> from mdfa_core import ACTIVATIONS, Network
+        >>> from mdfa_core.nets.networks import parse_architecture
+        >>> network = Network(parse_architecture("fc:3"), (4,), outputs=1, activation=ACTIVATIONS["tanh"])
+        >>> [layer.weight_shape for layer in network.layers]
+        [(3, 4), (1, 3)]
 
     Raises:
         GeometryError: a layer does not fit its input; the message names it and the sizes.
+        InvalidValue: `outputs` is below 1.
     """
 
     def __init__(
@@ -260,7 +285,14 @@ class Network:
         return tuple(tensors)
 
     def inputs_from(self, images: Tensor) -> Tensor:
-        """uint8 images [R, N, C, H, W] (or floats in [0, 1]) as input of the first layer, scaled to [0, 1]."""
+        """Images as the input of the first layer, in the network's precision and memory order.
+
+        Args:
+            images: [R or 1, N, C, H, W], or [R or 1, N, numbers]; uint8 is divided by 255, floats stay as they are.
+
+        Returns:
+            [R or 1, N, *input shape of the first layer].
+        """
         if images.dtype == torch.uint8:
             images = images.to(self.precision.storage).div_(255)
         else:
@@ -274,11 +306,12 @@ class Network:
         return kernels.to_kernel_layout(x) if x.dim() == 5 else x
 
     def forward(self, parameters: Parameters, inputs: Tensor) -> ForwardPass:
-        """The forward pass, equation (1).
+        """The forward pass: a_l = W_l h_{l−1} + b_l and h_l = f(a_l); the last a_l are the logits (equation 1).
 
         Args:
             parameters: of R replicas.
-            inputs: [R, N, *shape of the first layer's input], or [1, N, …] for a batch all replicas share.
+            inputs: h_0 as `inputs_from` makes it, [R, N, *shape of the first layer's input], or [1, N, …] for a batch
+                that all replicas share.
         """
         layer_inputs, saved = [inputs], []
         fused = self.activation if self.activation.from_output else None
@@ -291,7 +324,12 @@ class Network:
         return ForwardPass(tuple(layer_inputs), tuple(saved), logits)
 
     def updates(self, forward_pass: ForwardPass, deltas: Sequence[Tensor]) -> Parameters:
-        """δᵀ times input for every layer: the replacement for the gradient, shaped like the parameters."""
+        """ΔW_l = δ_lᵀ h_{l−1} and Δb_l = Σ δ_l, summed over the examples: what replaces the gradient (equation 2).
+
+        Args:
+            forward_pass: of R replicas.
+            deltas: δ_l of every layer, [R, N, *output_shape]; with the 1/N of the output error, sums are means.
+        """
         pairs = [
             layer.update(x, delta.reshape(*delta.shape[:2], *layer.output_shape))
             for layer, x, delta in zip(self.layers, forward_pass.inputs, deltas, strict=True)

@@ -183,6 +183,7 @@ def _refuse_negative(what: str, tensor: Tensor, title: str) -> None:
 
 
 METHODS: Registry[Method] = Registry("method")
+"""Learning rules by name, as `--method`, `Experiment(method=…)` and `attach` take them."""
 
 
 @dataclass(frozen=True)

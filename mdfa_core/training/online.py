@@ -20,7 +20,10 @@ from mdfa_core.training.experiment import Experiment
 
 
 class OnlineLearner:
-    """Predicts an example, then learns from it: a step of batch size one takes a microsecond or two in a stream.
+    """A dense network that predicts an example, then learns from it, in compiled code.
+
+    One step is that of `Learner` with a batch of one example: δ = ε ⊙ f′(a) and W ← W − η (δᵀ h + λ W), with ε from the
+    rule. Results equal those of `Learner.step` up to rounding.
 
     The network has a number of inputs of its own instead of a data set's. Inputs come as numbers, and the last ones may
     instead come as the numbers of those that are 1 (`hot`), the others being 0. A one-hot code then costs one row of
@@ -80,7 +83,17 @@ class OnlineLearner:
         return int(code.predicted(one.h, np.uint64(len(one.h) - self.outputs), np.uint64(self.outputs)))
 
     def learn(self, x: Any, label: int, hot: Any = NO_INDICES) -> None:
-        """Take one step on one example; arguments as in `run`."""
+        """Take one step on one example.
+
+        Args:
+            x: the first inputs, [D]; the others are 0.
+            label: the class, from 0.
+            hot: the numbers of inputs that are 1, from D on, [H].
+
+        Raises:
+            GeometryError: there are more inputs than the network has, or a number in `hot` is out of range.
+            InvalidValue: the label is no class of the network.
+        """
         self.run(np.asarray(x)[None], np.asarray([label]), np.asarray(hot)[None])
 
     def run(self, xs: Any, labels: Any, hot: Any = None) -> Array:

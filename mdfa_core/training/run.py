@@ -239,7 +239,11 @@ class Run:
             self._finish()
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Network inputs [R or 1, N, …] and labels int64 [R or 1, N] of mini-batch `step` (from 1)."""
+        """The mini-batch that step number `step` (from 1) trains on, as `Learner.observe` takes it.
+
+        Returns:
+            Inputs in [0, 1], [R or 1, N, …], and int64 labels, [R or 1, N]; R is 1 if all replicas share the images.
+        """
         images, labels = self._batches.at(step)
         return self.network.inputs_from(images), labels
 
@@ -526,13 +530,29 @@ def train(
     sample: Sample | None = None,
     threads: int | None = None,
 ) -> Iterator[Event]:
-    """Train from the first mini-batch to the end, and yield its events; see `Run` and `Run.events` for the arguments.
+    """Train one experiment, or several as one stack, and yield events while training goes on. Leave the loop to stop.
 
     Example:
         >>> from mdfa_core import Experiment, train
         >>> *_, finished = train(Experiment(epochs=3))
         >>> finished.kind
         'finished'
+
+    Args:
+        experiments: one experiment; or a sequence of experiments that differ only in `mdfa_core.training.VARYING`.
+        device: `auto`, `cpu`, `cuda`, `cuda:i` or `mps`.
+        data_dir: a folder with the data sets; by default, missing data is downloaded to the user's cache.
+        test: whether to evaluate the test set at the end.
+        progress: how often to report running means over mini-batches; by default after every epoch.
+        probe: how often to compare the rule's error signals with the true gradient; by default never.
+        sample: the part of the network that a probe measures; by default all of it.
+        threads: CPU threads; by default one for small networks, for large ones at most PyTorch's number.
+
+    Yields:
+        The events of `Run.events`: frozen dataclasses of plain numbers, see `mdfa_core.training.events`.
+
+    Raises:
+        InvalidValue, GeometryError, DataError, DeviceError, MissingPackage: as `Run`.
     """
     run = Run(experiments, device=device, data_dir=data_dir, test=test, threads=threads)
     return run.events(progress=progress, probe=probe, sample=sample)
