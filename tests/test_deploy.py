@@ -21,6 +21,7 @@ from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
 from mdfa_core.cli.app import app
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parent.parent
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
@@ -37,10 +38,10 @@ def running(command: list[str], address: str, log: Path) -> Iterator[None]:
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while True:
             try:
-                requests.get(address, timeout=60, allow_redirects=False)
+                requests.get(address, timeout=PATIENCE, allow_redirects=False)
                 break
             except requests.ConnectionError:
                 assert process.poll() is None, log.read_text()
@@ -49,7 +50,7 @@ def running(command: list[str], address: str, log: Path) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def server(folder: Path) -> Iterator[int]:
 
 
 def test_the_server_listens_to_this_machine_only(server: int) -> None:
-    assert requests.get(f"http://localhost:{server}/liveness", timeout=60).json() == {"/liveness": True}
+    assert requests.get(f"http://localhost:{server}/liveness", timeout=PATIENCE).json() == {"/liveness": True}
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # sends nothing: asks which address this machine has outside
@@ -84,8 +85,8 @@ def test_the_server_listens_to_this_machine_only(server: int) -> None:
 def test_mdfa_app_is_guarded(server: int) -> None:
     """tests/app/test_attacks.py attacks a bare `panel serve app/`."""
     for path in ("/components/unittest.__main__/x/css/y", "/app/metadata", "/admin"):
-        assert requests.get(f"http://localhost:{server}{path}", timeout=60).status_code == 404
-    answer = requests.get(f"http://localhost:{server}/liveness?endpoint=/app", timeout=60)
+        assert requests.get(f"http://localhost:{server}{path}", timeout=PATIENCE).status_code == 404
+    answer = requests.get(f"http://localhost:{server}/liveness?endpoint=/app", timeout=PATIENCE)
     assert answer.json() == {"/liveness": True}
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
@@ -112,9 +113,9 @@ def test_nginx_brings_the_page_and_its_websocket(server: int, folder: Path) -> N
     with running(
         [NGINX, "-c", str(folder / "nginx.conf"), "-p", str(folder)], f"http://127.0.0.1:{port}/", folder / "nginx.log"
     ):
-        moved = requests.get(f"http://127.0.0.1:{port}/", timeout=60, allow_redirects=False)
+        moved = requests.get(f"http://127.0.0.1:{port}/", timeout=PATIENCE, allow_redirects=False)
         assert (moved.status_code, moved.headers["Location"].endswith("/app")) == (302, True)
-        page = requests.get(f"http://127.0.0.1:{port}/app", timeout=60, headers={"Host": "lab.example.org"})
+        page = requests.get(f"http://127.0.0.1:{port}/app", timeout=PATIENCE, headers={"Host": "lab.example.org"})
         assert "Learning without backpropagation" in page.text
         token = re.search(r'"token":\s*"([^"]+)"', page.text)
         assert token is not None
@@ -122,20 +123,21 @@ def test_nginx_brings_the_page_and_its_websocket(server: int, folder: Path) -> N
         upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
                    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Protocol": f"bokeh, {token[1]}",
                    "Host": "lab.example.org", "Origin": "http://elsewhere.example.org"}  # fmt: skip
-        assert requests.get(f"http://127.0.0.1:{port}/app/ws", timeout=60, headers=upgrade).status_code == 403
+        assert requests.get(f"http://127.0.0.1:{port}/app/ws", timeout=PATIENCE, headers=upgrade).status_code == 403
         for path in ("/components/unittest.__main__/x/css/y", "/app/metadata", "/app/autoload.js", "/liveness", "/x"):
-            assert requests.get(f"http://127.0.0.1:{port}{path}", timeout=60).status_code == 404
+            assert requests.get(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE).status_code == 404
         for script in re.findall(r'src="(static/[^"]+)"', page.text):
-            assert requests.get(f"http://127.0.0.1:{port}/{script}", timeout=60).status_code == 200
+            assert requests.get(f"http://127.0.0.1:{port}/{script}", timeout=PATIENCE).status_code == 200
         # A visitor who makes up an address for every page counts as the one who is seen.
         pages = [
-            requests.get(f"http://127.0.0.1:{port}/app", timeout=60, headers=made_up(number)) for number in range(3)
+            requests.get(f"http://127.0.0.1:{port}/app", timeout=PATIENCE, headers=made_up(number))
+            for number in range(3)
         ]
         assert [answer.status_code for answer in pages][-1] == 503
         assert any("your network address" in answer.text.lower() for answer in pages)
-        posted = requests.post(f"http://127.0.0.1:{port}/app", timeout=60, data=b"x" * 5000)
+        posted = requests.post(f"http://127.0.0.1:{port}/app", timeout=PATIENCE, data=b"x" * 5000)
         assert posted.status_code == 413
-        assert requests.post(f"http://127.0.0.1:{port}/app", timeout=60, data=b"x").status_code == 405
+        assert requests.post(f"http://127.0.0.1:{port}/app", timeout=PATIENCE, data=b"x").status_code == 405
 
 
 def made_up(number: int) -> dict[str, str]:
