@@ -24,7 +24,7 @@ from torch import Tensor
 
 from mdfa_core import METHODS, OPTIMIZERS, MdfaError
 from mdfa_core.base import devices
-from mdfa_core.bench.matmul_floor import multiply_adds
+from mdfa_core.bench.floor import multiply_adds
 from mdfa_core.bench.report import check_writable, machine, versions, write
 from mdfa_core.bench.timing import Spread, Step, interleaved
 from mdfa_core.bench.workloads import BATCH, CONV, DIGITS_FC, FC, Workload

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mdfa_core import OPTIMIZERS
-from mdfa_core.bench.report import shown, shown_comparison, shown_spread
+from mdfa_core.bench.report import measured_rows, shown, shown_comparison, shown_spread
 from mdfa_core.bench.workloads import BATCH
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -50,6 +50,9 @@ def measured_part(content: Mapping[str, Any]) -> str:
         "| --- | --- | ---: | ---: | --- | --- | --- | --- |",
     ]
     for row in content["rows"]:
+        if "skipped" in row:
+            lines.append(f"| `{row['name']}` | {row['measured']} | | | {row['skipped']} | | | skipped |")
+            continue
         aim = row["aim"]
         bound = "" if aim is None else ("≥ " if aim["at_least"] else "≤ ") + shown_comparison(row["kind"], aim["bound"])
         cells = (
@@ -63,7 +66,7 @@ def measured_part(content: Mapping[str, Any]) -> str:
             {None: "", True: "met", False: "**not met**"}[row["met"]],
         )
         lines.append("| " + " | ".join(cells) + " |")
-    lines += [line for row in content["rows"] for line in _details(row)]
+    lines += [line for row in measured_rows(content) for line in _details(row)]
     if _curves(content):
         lines += ["", f"![Cost of one replica's step against the number of replicas]({_relative(PICTURE)})"]
     return "\n".join(lines)
@@ -96,7 +99,7 @@ def _details(row: Mapping[str, Any]) -> list[str]:
 def _curves(content: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:
     """Per network: stack sizes, and the cost per replica relative to a stack of one."""
     curves = {}
-    for row in content["rows"]:
+    for row in measured_rows(content):
         costs = row["details"].get("cost per replica")
         if costs:
             name = row["measured"].split(",")[0]

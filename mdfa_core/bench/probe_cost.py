@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,13 @@ class Throughput:
 
 
 def throughput(
-    experiment: Experiment, data_dir: str | None, sample: Sample | None, *, rounds: int, seconds: float
+    experiment: Experiment,
+    data_dir: str | None,
+    sample: Sample | None,
+    *,
+    rounds: int,
+    seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Throughput:
     """Measure the throughput of a run with and without a probe.
 
@@ -47,10 +53,11 @@ def throughput(
         data_dir: folder with the data.
         sample: the units to probe; None probes all units.
         rounds: how often both runs take turns.
-        seconds: length of a turn.
+        seconds: length of a turn by the time of day.
+        clock: measures the seconds of the throughput.
     """
     experiment = experiment.replace(epochs=_ENDLESS)
-    runs = [_Advancing(experiment, data_dir, probe, sample) for probe in (None, Every(seconds=1 / HERTZ))]
+    runs = [_Advancing(experiment, data_dir, probe, sample, clock) for probe in (None, Every(seconds=1 / HERTZ))]
     for run in runs:
         run.advance(min(seconds, 0.3))
         run.probes, run.seconds = 0, 0.0
@@ -65,23 +72,28 @@ class _Advancing:
     """A run that is advanced for some seconds at a time."""
 
     def __init__(
-        self, experiment: Experiment, data_dir: str | None, probe: Every | None, sample: Sample | None
+        self,
+        experiment: Experiment,
+        data_dir: str | None,
+        probe: Every | None,
+        sample: Sample | None,
+        clock: Callable[[], float],
     ) -> None:
+        self.clock = clock
         self.run = Run(experiment, device="cpu", data_dir=data_dir, threads=torch.get_num_threads())
         self.events: Iterator[Event] = self.run.events(progress=Every(seconds=0.05), probe=probe, sample=sample)
         self.probes = 0
         self.seconds = 0.0
 
     def advance(self, seconds: float) -> float:
-        """Train for `seconds`, and return the steps per second."""
-        first, start = self.run.step, time.perf_counter()
+        """Train for `seconds`, and return the steps per second of the clock."""
+        first, start, spent = self.run.step, time.perf_counter(), self.clock()
         for event in self.events:
             self.probes += isinstance(event, Probed)
             if time.perf_counter() - start >= seconds:
                 break
-        elapsed = time.perf_counter() - start
-        self.seconds += elapsed
-        return (self.run.step - first) / elapsed
+        self.seconds += time.perf_counter() - start
+        return (self.run.step - first) / (self.clock() - spent)
 
 
 @contextmanager

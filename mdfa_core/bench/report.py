@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ import torch
 from mdfa_core.base import distribution
 from mdfa_core.base.errors import InvalidValue
 from mdfa_core.base.machine import cores, processor
-from mdfa_core.bench.benchmarks import BenchmarkResult
+from mdfa_core.bench.benchmarks import BenchmarkResult, Skipped
+from mdfa_core.bench.floor import Host, floor_of
 from mdfa_core.bench.profiling import Operator
 from mdfa_core.bench.settings import Settings
 from mdfa_core.bench.timing import UNCOUNTED
 from mdfa_core.compute import kernels
 
-FORMAT = 1
+FORMAT = 2
 
 _HEADINGS = ("row", "measured", "mdfa", "instead", "(what)", "compared", "aim", "")
 _BAR = 40  # characters of the longest bar
@@ -33,12 +35,15 @@ _BAR = 40  # characters of the longest bar
 # ------------------------------------------------------------------------------------------------------------ document
 
 
-def document(results: Sequence[BenchmarkResult], settings: Settings, command: str) -> dict[str, Any]:
+def document(
+    results: Sequence[BenchmarkResult | Skipped], settings: Settings, hosts: Sequence[Host], command: str
+) -> dict[str, Any]:
     """The results of a benchmark run as a JSON document, with machine, versions, settings and date.
 
     Args:
         results: one per benchmark.
         settings: how they were measured.
+        hosts: the machine's rates with one thread and with two, from which each row gets its floor.
         command: the command line, for reference.
     """
     return {
@@ -59,7 +64,8 @@ def document(results: Sequence[BenchmarkResult], settings: Settings, command: st
             "seconds a block": settings.seconds,
             "uncounted steps a block": UNCOUNTED,
         },
-        "rows": [_row(result) for result in results],
+        "host": [dataclasses.asdict(host) for host in hosts],
+        "rows": [_row(result, hosts) for result in results],
     }
 
 
@@ -85,12 +91,30 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
         raise InvalidValue(f"{path} cannot be written ({error.strerror}): give another file") from None
 
 
-def _row(result: BenchmarkResult) -> dict[str, Any]:
+def _row(result: BenchmarkResult | Skipped, hosts: Sequence[Host]) -> dict[str, Any]:
+    if isinstance(result, Skipped):
+        return {"name": result.name, "measured": result.measured, "skipped": result.reason}
     return {
         **{name: getattr(result, name) for name in ("name", "measured", "unit", "other_name", "kind", "details")},
         **{name: dataclasses.asdict(getattr(result, name)) for name in ("ours", "other", "compared")},
         "aim": None if result.aim is None else dataclasses.asdict(result.aim),
         "met": result.met,
+        "floor": _floor(result, hosts),
+    }
+
+
+def _floor(result: BenchmarkResult, hosts: Sequence[Host]) -> dict[str, Any] | None:
+    """The floor of a row with its number of threads; None for rows that are no times."""
+    if result.work is None:
+        return None
+    floor, aim = floor_of(result.work, hosts, result.threads), result.floor_aim
+    times = result.step_seconds / floor.seconds
+    return {
+        **dataclasses.asdict(result.work),
+        **dataclasses.asdict(floor),
+        "step ÷ floor": times,
+        "aim": None if aim is None else dataclasses.asdict(aim),
+        "met": None if aim is None else aim.met(times),
     }
 
 
@@ -133,14 +157,62 @@ def _memory_gib() -> float | None:
 
 def table(content: Mapping[str, Any]) -> str:
     """A plain-text table of a document, in lines of at most 120 characters."""
-    lines = [*_conditions(content), "", *_aligned([_HEADINGS, *(_cells(row) for row in content["rows"])]), ""]
-    aimed = [row for row in content["rows"] if row["met"] is not None]
-    lines += _notes(content["rows"])
-    if aimed:
-        lines.append(f"{sum(row['met'] for row in aimed)} of {len(aimed)} aims are met.")
+    rows = measured_rows(content)
+    lines = [*_conditions(content), *host_lines(content), ""]
+    if rows:
+        lines += [*_aligned([_HEADINGS, *(_cells(row) for row in rows)]), ""]
+    for row in content["rows"]:
+        if "skipped" in row:
+            lines += [f"{row['name']}: skipped. {row['skipped']}", ""]
+    lines += _floors(rows)
+    lines += _notes(rows)
+    judged = [of["met"] for row in rows for of in (row, row["floor"] or {}) if of.get("met") is not None]
+    if judged:
+        lines.append(f"{sum(judged)} of {len(judged)} aims are met.")
     if content["protocol"]["quick"]:
         lines.append("Measured with --quick, which shows that everything runs. Do not use the numbers.")
     return "\n".join(lines)
+
+
+def measured_rows(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The rows of a document that were not skipped."""
+    return [row for row in content["rows"] if "skipped" not in row]
+
+
+def host_lines(content: Mapping[str, Any]) -> list[str]:
+    """The machine's rates in words, one line for each number of threads."""
+    lines = []
+    for host in content["host"]:
+        memory, cache = host["bandwidths"][-1], host["bandwidths"][0]
+        threads = f"{host['threads']} thread" + ("s" if host["threads"] > 1 else "")
+        lines.append(
+            f"this machine, {threads}: {host['flops'] / 1e9:.0f} GFLOP/s ({host['product']}); "
+            f"{memory['rate'] / 1e9:.1f} GB/s of memory, {cache['rate'] / 1e9:.0f} in {cache['working_set'] >> 10} KiB"
+        )
+    return lines
+
+
+def _floors(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    floors = [(row, row["floor"]) for row in rows if row["floor"]]
+    if not floors:
+        return []
+    cells = [("row", "threads", "measured", "floor", "set by", "measured ÷ floor", "aim", "")]
+    for row, floor in floors:
+        seconds = floor["seconds"] * floor["step ÷ floor"]
+        cells.append(
+            (
+                row["name"],
+                str(floor["threads"]),
+                shown(seconds, "s"),
+                shown(floor["seconds"], "s"),
+                floor["set_by"],
+                _fixed(floor["step ÷ floor"], 2),
+                "" if floor["aim"] is None else f"≤ {_fixed(floor['aim']['bound'], 2)}",
+                {None: "", True: "met", False: "not met"}[floor["met"]],
+            )
+        )
+    heading = "Beside the floor: operations ÷ GFLOP/s or bytes ÷ GB/s of this machine, whichever takes longer"
+    return [heading, "", *_aligned(cells), ""]
 
 
 def _conditions(content: Mapping[str, Any]) -> list[str]:
@@ -176,7 +248,8 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 def shown(value: float, unit: str) -> str:
     """Format a measured value."""
     if unit == "s":
-        return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"
+        scale, unit = next(((s, u) for s, u in ((1, "s"), (1e3, "ms")) if value * s >= 0.0995), (1e6, "µs"))
+        return f"{value * scale:.3g} {unit}"
     if unit == "bytes":
         return f"{value / 1e6:.0f} MB"
     return f"{value:.0f}/s"
@@ -222,13 +295,10 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines: list[str] = []
     for row in rows:
         details = row["details"]
-        if "matrix rate" in details:
-            rate = details["matrix rate"]
-            lines += [
-                f"{row['name']}: {details['multiply-adds'] / 1e6:.0f} million multiply-adds at the "
-                f"{rate['GFLOP/s']:.0f} GFLOP/s of its fastest product: {rate['product']} by {rate['path']}",
-                "",
-            ]
+        if "variants" in details and ("÷ JAX" in details or "JAX skipped" in details):
+            parts = [f"{name} {shown(of['median'], 's')}" for name, of in details["variants"].items()]
+            jax = f"÷ JAX {shown_spread('ratio', details['÷ JAX'])}" if "÷ JAX" in details else details["JAX skipped"]
+            lines += [*textwrap.wrap(f"{row['name']}: {', '.join(parts)}; {jax}", 118, subsequent_indent="  "), ""]
         if "cost per replica" in details:
             lines.append(f"{row['name']}: time of a step per replica, in a stack of R")
             costs = details["cost per replica"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -55,6 +57,11 @@ class Settings:
     def seconds(self) -> float:
         """Target duration of a block of steps."""
         return 0.001 if self.quick else 0.05
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """The clock of steps: CPU time for one thread, which other programs change least; else the time of day."""
+        return time.process_time if self.threads == 1 else time.perf_counter
 
     def in_force(self) -> AbstractContextManager[None]:
         """Context manager in which PyTorch uses `threads` threads."""

@@ -68,6 +68,7 @@ def interleaved(
     rounds: int,
     seconds: float,
     wait: Callable[[], Any] = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Blocks]:
     """Time several variants in turn, one block of steps at a time.
 
@@ -79,15 +80,16 @@ def interleaved(
         rounds: blocks per variant.
         seconds: target duration of a block's counted steps; at least one step is counted.
         wait: returns when the device has finished its work.
+        clock: returns seconds.
     """
     with _undisturbed():
-        steps = {name: _block_length(step, seconds, wait) for name, step in variants.items()}
+        steps = {name: _block_length(step, seconds, wait, clock) for name, step in variants.items()}
         times: dict[str, list[float]] = {name: [] for name in variants}
         for _ in range(rounds):
             for name, step in variants.items():
                 for _ in range(UNCOUNTED):
                     step()
-                times[name].append(_timed(step, steps[name], wait))
+                times[name].append(_timed(step, steps[name], wait, clock))
     return {name: Blocks(tuple(values), steps[name]) for name, values in times.items()}
 
 
@@ -101,19 +103,19 @@ def fastest(blocks: Mapping[str, Blocks]) -> str:
     return min(blocks, key=lambda name: blocks[name].spread.median)
 
 
-def _timed(step: Step, steps: int, wait: Callable[[], Any]) -> float:
+def _timed(step: Step, steps: int, wait: Callable[[], Any], clock: Callable[[], float]) -> float:
     wait()
-    start = time.perf_counter()
+    start = clock()
     for _ in range(steps):
         step()
     wait()
-    return (time.perf_counter() - start) / steps
+    return (clock() - start) / steps
 
 
-def _block_length(step: Step, seconds: float, wait: Callable[[], Any]) -> int:
+def _block_length(step: Step, seconds: float, wait: Callable[[], Any], clock: Callable[[], float]) -> int:
     for _ in range(UNCOUNTED):
         step()  # includes work that is done at first use only
-    return min(_MOST, max(1, round(seconds / min(_timed(step, 1, wait) for _ in range(3)))))
+    return min(_MOST, max(1, round(seconds / max(1e-7, min(_timed(step, 1, wait, clock) for _ in range(3))))))
 
 
 @contextmanager

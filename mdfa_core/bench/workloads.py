@@ -46,7 +46,7 @@ _TORCH_OPTIMIZERS: dict[str, dict[str, Callable[..., torch.optim.Optimizer]]] = 
 
 @dataclass(frozen=True)
 class Workload:
-    """A training step on batches of 64 images: tanh, one output.
+    """A training step: tanh, one output.
 
     Attributes:
         title: name of the network in a table.
@@ -54,6 +54,7 @@ class Workload:
         image: (C, H, W) of an image.
         method: name of the learning rule.
         optimizer: name of the optimizer.
+        batch: examples in a mini-batch.
     """
 
     title: str
@@ -61,6 +62,7 @@ class Workload:
     image: tuple[int, int, int]
     method: str = "mdfa"
     optimizer: str = "sgd"
+    batch: int = BATCH
 
     def build_network(self, precision: Precision = PRECISIONS["float32"]) -> Network:
         """The network."""
@@ -94,7 +96,7 @@ class Workload:
         """This project's training step, with a batch of its own for every replica."""
         learner = self.learner(precision, replicas, device)
         batches = itertools.cycle(
-            [(learner.network.inputs_from(images), labels) for images, labels in self._batches(replicas, device)]
+            [(learner.network.inputs_from(images), labels) for images, labels in self.batches(replicas, device)]
         )
         return lambda: learner.step(*next(batches))
 
@@ -121,7 +123,7 @@ class Workload:
         batches = itertools.cycle(
             [
                 (images[0].contiguous(memory_format=order), labels[0].unsqueeze(1).float())
-                for images, labels in self._batches(1, device)
+                for images, labels in self.batches(1, device)
             ]
         )
 
@@ -146,11 +148,12 @@ class Workload:
         modules.pop()  # the output layer has no activation
         return nn.Sequential(*modules)
 
-    def _batches(self, replicas: int, device: torch.device | str) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, replicas: int, device: torch.device | str) -> Iterator[tuple[Tensor, Tensor]]:
+        """The mini-batches that a step cycles through: images [R, N, C, H, W] and labels [R, N]."""
         generator = torch.Generator().manual_seed(0)
         for _ in range(_BATCHES):
-            images = torch.rand((replicas, BATCH, *self.image), generator=generator)
-            labels = torch.randint(0, 2, (replicas, BATCH), generator=generator)
+            images = torch.rand((replicas, self.batch, *self.image), generator=generator)
+            labels = torch.randint(0, 2, (replicas, self.batch), generator=generator)
             yield images.to(device), labels.to(device)
 
 

@@ -73,14 +73,16 @@ def bench(
     quick: bool,
     profile: bool,
 ) -> None:
-    """Time training steps of this project beside torch.nn with torch.optim (two minutes).
+    """Time training steps of this project beside torch.nn with torch.optim (three minutes).
+
+    First measures the machine's own rates: matrix products and memory. JAX and compiled steps (Numba) are optional.
 
     docs/contributing/notes/benchmark.md explains the rows.
 
     \b
     Examples:
       mdfa bench --json bench.json
-      mdfa bench --only fc-mdfa-sgd,fc-floor
+      mdfa bench --only fc-mdfa-sgd,conv-mdfa-sgd
       MDFA_GEMM=addmm mdfa bench --only fc-mdfa-sgd
       mdfa bench --profile --only conv-mdfa-sgd
     """  # noqa: D301 - click reads the \b
@@ -104,6 +106,7 @@ def bench(
     results = []
     names = names or list(bench.BENCHMARKS)
     stream = bench.measure(names, settings)
+    hosts = bench.measure_host(settings)
     try:
         with tqdm(total=len(names), unit="row", dynamic_ncols=True, leave=False, disable=None) as bar:
             for name in names:
@@ -112,7 +115,7 @@ def bench(
                 bar.update()
     finally:
         if results:  # also if a later row failed, or Ctrl-C came
-            measured = bench.document(results, settings, _command(only, settings))
+            measured = bench.document(results, settings, hosts, _command(only, settings))
             click.echo(bench.table(measured))
             if json_file is not None:
                 bench.write(json_file, measured)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib.util
 import json
 import re
@@ -18,13 +19,34 @@ import pytest
 import torch
 
 from benchmarks import gpu, peers, tables
-from mdfa_core import ACTIVATIONS, METHODS, Network, bench
-from mdfa_core.base.errors import DeviceError, InvalidValue, MdfaError, UnknownName
+from mdfa_core import ACTIVATIONS, METHODS, OPTIMIZERS, Network, bench
+from mdfa_core.base.errors import DeviceError, InvalidValue, MdfaError, MissingPackage, UnknownName
 from mdfa_core.base.machine import cores
-from mdfa_core.bench import BENCHMARKS, Settings, document, measure, profile, profile_table, table, workload_of
+from mdfa_core.bench import (
+    BENCHMARKS,
+    Settings,
+    document,
+    jax_steps,
+    measure,
+    profile,
+    profile_table,
+    table,
+    workload_of,
+)
 from mdfa_core.bench import benchmarks as registered
 from mdfa_core.bench.benchmarks import Aim, BenchmarkResult
-from mdfa_core.bench.matmul_floor import forced_gemm, multiply_adds, products
+from mdfa_core.bench.floor import (
+    Bandwidth,
+    Floor,
+    Host,
+    Work,
+    bytes_moved,
+    floor_of,
+    forced_gemm,
+    measure_host,
+    multiply_adds,
+    products,
+)
 from mdfa_core.bench.report import shown, shown_comparison, shown_spread
 from mdfa_core.bench.timing import Blocks, Spread, fastest, interleaved, ratios
 from mdfa_core.bench.workloads import CONV, DIGITS_FC, FC, Workload
@@ -40,11 +62,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bench")]
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(sys.executable).with_name("mdfa")
 FLOAT32 = kernels.PRECISIONS["float32"]
+HAS_JAX = importlib.util.find_spec("jax") is not None
+HOST = Host(1, 2e9, "a product", (Bandwidth(100, 8e9), Bandwidth(1000, 3e9), Bandwidth(10000, 4e9)))
+"""Two operations take a nanosecond; sets below 1000 bytes are fast, and the set of 1000 bytes was disturbed."""
 
 
 def python(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=900)
 
 
 # --------------------------------------------------------------------------------------------------------- every row
@@ -55,7 +80,7 @@ def benchmark(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, 
     """What the real command prints and writes, with a few steps of every row."""
     folder = tmp_path_factory.mktemp("bench")
     command = [PROGRAM, "bench", "--quick", "--threads", "1", "--json", "bench.json"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=240)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=900)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout, json.loads((folder / "bench.json").read_text(encoding="utf-8"))
 
@@ -86,7 +111,7 @@ def test_the_table_keeps_its_width_where_the_measured_is_extreme(benchmark: tupl
 def test_the_file_says_what_was_measured_and_how(benchmark: tuple[str, dict[str, Any]]) -> None:
     _, content = benchmark
 
-    assert content["format"] == 1
+    assert content["format"] == 2
     assert content["command"] == "mdfa bench --threads 1 --quick"
     assert (content["threads"], content["precision"]) == (1, "float32")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", content["date"])
@@ -94,6 +119,10 @@ def test_the_file_says_what_was_measured_and_how(benchmark: tuple[str, dict[str,
     assert {"mdfa", "python", "numpy", "mkl", "onednn"} < set(content["versions"])
     assert content["machine"]["cores"] == cores()
     assert content["gemm"]["served"] == ("onednn" if kernels.uses_onednn() else "addmm")
+    assert [host["threads"] for host in content["host"]] == [1]
+    for host in content["host"]:
+        assert host["flops"] > 0
+        assert all(bandwidth["rate"] > 0 for bandwidth in host["bandwidths"])
     for row in content["rows"]:
         assert {"name", "measured", "unit", "ours", "other", "other_name", "kind", "compared"} < set(row)
         for spread in (row["ours"], row["other"]):
@@ -111,10 +140,10 @@ def test_rows_hold_the_details_their_reader_needs(benchmark: tuple[str, dict[str
         "NCHW plain",
         "NHWC fused",
         "NHWC plain",
+        *(["JAX"] if HAS_JAX else []),
     }
     assert [cost["replicas"] for cost in rows["digits-replicas"]["cost per replica"]] == [1, 2, 4, 8, 16, 32]
     assert rows["fc-replicas"]["replicas"] == 8
-    assert rows["fc-floor"]["matrix rate"]["GFLOP/s"] == max(p["GFLOP/s"] for p in rows["fc-floor"]["products"])
     assert rows["digits-probe"]["probes a second"] > 0
     assert (
         rows["memory-sgd"]["from the first step on"]["ours"] > rows["memory-sgd"]["bytes of one copy of the parameters"]
@@ -164,7 +193,7 @@ def test_the_document_explains_every_row() -> None:
     ("arguments", "said"),
     [
         (["--only", "nope"], ["unknown benchmark 'nope'", *BENCHMARKS]),
-        (["--only", "fc-floor,nope"], ["unknown benchmark 'nope'"]),
+        (["--only", "fc-replicas,nope"], ["unknown benchmark 'nope'"]),
         (["--only", ","], ["unknown benchmark ''"]),
         (["--threads", "0"], ["threads is 0", f"from 1 to {cores()}"]),
         (["--threads", str(cores() + 1)], [f"threads is {cores() + 1}", f"{cores()} cores"]),
@@ -172,7 +201,7 @@ def test_the_document_explains_every_row() -> None:
         (["--device", "abacus"], ["unknown device 'abacus'"]),
         (["--json", "absent/bench.json"], ["absent/bench.json cannot be written"]),
         (["--json", "."], ["cannot be written"]),
-        (["--profile", "--only", "fc-floor"], ["to profile 'fc-floor'", "fc-mdfa-sgd"]),
+        (["--profile", "--only", "fc-replicas"], ["to profile 'fc-replicas'", "fc-mdfa-sgd"]),
         (["--profile", "--json", "bench.json"], ["leave --json out"]),
         (["--threads", "two"], ["'two' is not a valid integer"]),
     ],
@@ -251,7 +280,7 @@ def test_rows_that_were_measured_are_kept_where_a_later_one_fails(
     monkeypatch.setattr(bench, "measure", measured)
     file = tmp_path / "bench.json"
     with pytest.raises(SystemExit) as caught:
-        main(["bench", "--quick", "--threads", "1", "--only", "digits-mdfa-sgd,fc-floor,", "--json", str(file)])
+        main(["bench", "--quick", "--threads", "1", "--only", "digits-mdfa-sgd,digits-replicas,", "--json", str(file)])
     out, err = capfd.readouterr()
     assert caught.value.code == code
     assert re.search(r"^digits-mdfa-sgd  .*\d", out, re.MULTILINE)
@@ -272,7 +301,7 @@ def test_a_forced_path_is_the_one_that_served(path: str, monkeypatch: pytest.Mon
         settings = Settings(quick=True, threads=1)
     except DeviceError:
         pytest.skip("this PyTorch lacks oneDNN's fused operator")
-    content = document([], settings, "mdfa bench")
+    content = document([], settings, (HOST,), "mdfa bench")
     assert content["gemm"] == {"asked for": path, "served": path}
     assert f"MDFA_GEMM={path}" in table(content)
 
@@ -329,6 +358,139 @@ def test_multiply_adds_of_an_unknown_transport_are_refused() -> None:
         multiply_adds(DIGITS_FC.build_network(), method, 64)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam"])
+@pytest.mark.parametrize("rule", ["bp", "fa", "dfa", "mdfa"])
+@pytest.mark.parametrize("widths", [(), (3,), (5, 3)], ids=str)
+def test_a_steps_work_is_that_of_loops_that_count(widths: tuple[int, ...], rule: str, optimizer: str) -> None:
+    net = "fc:" + ",".join(map(str, widths))
+    workload = Workload("tiny", net, (1, 2, 3), rule, optimizer, batch=3)
+    multiplied, moved, distinct = counted_by_loops((6, *widths, 1), rule, optimizer, examples=3)
+    assert Work.of(workload) == Work(multiplied, 4 * moved, 4 * distinct)
+
+    network = Network(parse_architecture(net), (1, 2, 3), 2, ACTIVATIONS["tanh"])
+    multiplied, moved, _ = counted_by_loops((6, *widths, 2), rule, optimizer, examples=4)
+    assert multiply_adds(network, METHODS[rule], 4) == multiplied
+    assert bytes_moved(network, METHODS[rule], OPTIMIZERS[optimizer], 4) == 4 * moved
+
+
+def counted_by_loops(sizes: tuple[int, ...], rule: str, optimizer: str, examples: int) -> tuple[int, int, int]:
+    """Multiply-adds, numbers read or written, and distinct numbers of a step, counted one by one."""
+    multiplied, touched, seen = 0, 0, set()
+    layers = range(len(sizes) - 1)
+
+    def touch(*number: object) -> None:
+        nonlocal touched
+        touched += 1
+        seen.add(number)
+
+    for n in range(examples):
+        for layer in layers:
+            for _ in range(sizes[layer] * sizes[layer + 1]):
+                multiplied += 2  # forward pass, update
+        for layer in layers[1:]:
+            direct = rule in ("dfa", "mdfa")
+            for _ in range(sizes[layer] * (sizes[-1] if direct else sizes[layer + 1])):
+                multiplied += 1  # the error of the units below
+        for i in range(sizes[0]):
+            touch("input", n, i)
+    for layer in layers:
+        for parameter in range((sizes[layer] + 1) * sizes[layer + 1]):
+            for _ in ("forward pass", "update reads", "update writes"):
+                touch("parameter", layer, parameter)
+            for slot in range({"sgd": 0, "rmsprop": 1, "adam": 2}[optimizer]):
+                for _ in ("reads", "writes"):
+                    touch("slot", slot, layer, parameter)
+        above = sizes[-1] if rule in ("dfa", "mdfa") else sizes[layer + 1]
+        for weight in range(sizes[layer] * above if layer else 0):
+            touch("parameter" if rule == "bp" else "feedback", layer, weight)
+    return multiplied, touched, len(seen)
+
+
+def test_a_floor_is_the_larger_of_both_times() -> None:
+    assert HOST.floor(Work(1000, 4000, 500)) == Floor(1, 1e-6, "products")
+    assert HOST.floor(Work(1000, 40000, 500)) == Floor(1, 5e-6, "bytes")
+    assert HOST.floor(Work(1000, 40000, 5000)) == Floor(1, 10e-6, "bytes")
+    assert HOST.floor(Work(1000, 40000, 99)) == Floor(1, 1e-6, "products")  # nothing that small was measured
+    double = dataclasses.replace(HOST, threads=2, flops=4e9)
+    disturbed = dataclasses.replace(HOST, threads=2, flops=1e9)
+    work = Work(1000, 4000, 500)
+    assert floor_of(work, (HOST, double), 1) == HOST.floor(work)
+    assert floor_of(work, (HOST, double), 2) == Floor(2, 0.5e-6, "products")
+    assert floor_of(work, (HOST, disturbed), 2) == HOST.floor(work)
+
+
+def test_a_row_says_how_many_times_its_floor_it_takes() -> None:
+    spread = Spread(3e-6, 3e-6, 3e-6)
+    result = BenchmarkResult(
+        name="row", measured="a step", unit="s", ours=spread, other=spread, other_name="the same", kind="ratio",
+        compared=Spread(1, 1, 1), aim=None, work=Work(1000, 4000, 500), floor_aim=Aim(2.5),
+    )  # fmt: skip
+    rates = dataclasses.replace(result, unit="steps/s", ours=Spread(5e5, 5e5, 5e5), floor_aim=None)
+    content = document([result, rates], Settings(quick=True, threads=1), (HOST,), "mdfa bench")
+    first, second = (row["floor"] for row in content["rows"])
+
+    assert (first["step ÷ floor"], first["met"]) == (pytest.approx(3), False)
+    assert (second["step ÷ floor"], second["met"]) == (pytest.approx(2), None)
+    printed = table(content)
+    assert re.search(r"^row +1 +3 µs +1 µs +products +3\.00 +≤ 2\.50 +not met$", printed, re.MULTILINE)
+    assert "1 thread: 2 GFLOP/s (a product)" in printed
+    assert "0 of 1 aims are met" in printed
+
+
+def test_the_machine_is_measured() -> None:
+    (host,) = measure_host(Settings(quick=True, threads=1))
+    assert (host.threads, host.flops > 0) == (1, True)
+    assert list(host.bandwidths) == sorted(host.bandwidths, key=lambda b: b.working_set)
+    assert host.bandwidths[-1].working_set > 10**8  # more than a cache has room for
+
+
+def test_a_machine_with_two_cores_is_measured_with_one_thread_and_with_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(floor, "cores", lambda: 2)
+    monkeypatch.setattr(floor, "_host", lambda count, settings: count)
+    assert measure_host(Settings(threads=1)) == (1, 2)
+    monkeypatch.setattr(floor, "cores", lambda: 1)
+    assert measure_host(Settings(threads=1)) == (1,)
+
+
+# ---------------------------------------------------------------------------------------------- compiled steps and JAX
+
+
+def test_a_compiled_row_stands_beside_pytorch_autograd_and_jax() -> None:
+    results = list(measure(["compiled-mdfa", "online-16-bp"], Settings(quick=True, threads=1)))
+    for result in results:
+        assert isinstance(result, BenchmarkResult)
+        assert {"compiled", "PyTorch", "autograd plain", "autograd fused"} <= set(result.details["variants"])
+        assert ("÷ JAX" in result.details) == HAS_JAX
+        assert (result.other_name == "JAX") == HAS_JAX
+    printed = table(document(results, Settings(quick=True, threads=1), (HOST,), "mdfa bench"))
+    assert HAS_JAX or "JAX is not installed: pip install jax" in " ".join(printed.split())
+
+
+def test_a_compiled_row_without_numba_is_skipped_visibly(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(learner: Any) -> Any:
+        raise MissingPackage("compiled steps need Numba: run pip install numba")
+
+    monkeypatch.setattr(registered, "CompiledSteps", refused)
+    results = list(measure(["compiled-bp"], Settings(quick=True, threads=1)))
+    content = document(results, Settings(quick=True, threads=1), (HOST,), "mdfa bench")
+    assert content["rows"][0]["skipped"].startswith("compiled steps need Numba")
+    assert "compiled-bp: skipped. compiled steps need Numba" in table(content)
+
+
+@pytest.mark.skipif(not HAS_JAX, reason="needs JAX: pip install jax")
+@pytest.mark.parametrize("rule", jax_steps.METHODS)
+@pytest.mark.parametrize("workload", [DIGITS_FC, CONV], ids=lambda workload: workload.network)
+def test_jax_has_a_step_of_the_rule(workload: Workload, rule: str) -> None:
+    step = jax_steps.jax_step(dataclasses.replace(workload, method=rule), 1)
+    assert step is not None
+    step()
+
+
+def test_other_rules_and_optimizers_have_no_step_in_jax() -> None:
+    assert jax_steps.jax_step(dataclasses.replace(DIGITS_FC, method="fa"), 1) is None
+    assert jax_steps.jax_step(dataclasses.replace(DIGITS_FC, optimizer="adam"), 1) is None
+
+
 def test_products_are_the_steps_large_ones_by_every_path() -> None:
     made = products(FC.build_network(), 64)
     sizes = {product.multiply_adds for product in made}
@@ -360,7 +522,7 @@ def test_every_variant_learns(optimizer: str) -> None:
     workload = Workload("tiny", "conv:2/2/1+fc:4", (1, 4, 4), "mdfa", optimizer)
     learner = workload.learner(FLOAT32, replicas=2)
     before = [tensor.clone() for tensor in learner.parameters.tensors()]
-    images, labels = next(workload._batches(2, "cpu"))
+    images, labels = next(workload.batches(2, "cpu"))
     learner.step(learner.network.inputs_from(images), labels)
     assert not any(torch.equal(a, b) for a, b in zip(before, learner.parameters.tensors(), strict=True))
 
@@ -530,14 +692,3 @@ def test_the_peers_program_says_which_peers_it_had(tmp_path: Path) -> None:
     assert all("seconds" in row for row in rows if not row["row"].startswith("BioTorch"))
     if importlib.util.find_spec("biotorch") is None:
         assert "not installed" in done.stdout
-
-
-@pytest.mark.slow
-def test_the_program_of_compiled_steps_says_what_it_had(tmp_path: Path) -> None:
-    done = python(ROOT / "benchmarks" / "compiled.py", "--quick", "--json", "compiled.json", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    rows = json.loads((tmp_path / "compiled.json").read_text(encoding="utf-8"))["rows"]
-    assert all(("seconds" in row) != ("skipped" in row) for row in rows)
-    assert all("seconds" in row for row in rows if row["code"] != "JAX")
-    if importlib.util.find_spec("jax") is None:
-        assert "JAX is not installed: pip install jax" in done.stdout
