@@ -69,7 +69,7 @@ HOST = Host(1, 2e9, "a product", (Bandwidth(100, 8e9), Bandwidth(1000, 3e9), Ban
 
 def python(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=900)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=500)
 
 
 # --------------------------------------------------------------------------------------------------------- every row
@@ -80,7 +80,7 @@ def benchmark(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, 
     """What the real command prints and writes, with a few steps of every row."""
     folder = tmp_path_factory.mktemp("bench")
     command = [PROGRAM, "bench", "--quick", "--threads", "1", "--json", "bench.json"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=900)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=500)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout, json.loads((folder / "bench.json").read_text(encoding="utf-8"))
 
@@ -445,10 +445,10 @@ def test_the_machine_is_measured() -> None:
 
 
 def test_a_machine_with_two_cores_is_measured_with_one_thread_and_with_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(floor, "cores", lambda: 2)
-    monkeypatch.setattr(floor, "_host", lambda count, settings: count)
+    monkeypatch.setattr("mdfa_core.bench.floor.cores", lambda: 2)
+    monkeypatch.setattr("mdfa_core.bench.floor._host", lambda count, settings: count)
     assert measure_host(Settings(threads=1)) == (1, 2)
-    monkeypatch.setattr(floor, "cores", lambda: 1)
+    monkeypatch.setattr("mdfa_core.bench.floor.cores", lambda: 1)
     assert measure_host(Settings(threads=1)) == (1,)
 
 
