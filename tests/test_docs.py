@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 sys.path.append(str(DOCS))  # the site's extension lies beside the pages
 
+import _site  # noqa: E402
 from _site import generated, links, markup, terms  # noqa: E402
 
 
@@ -60,6 +61,15 @@ def test_formulas_in_docstrings_are_no_markup() -> None:
     assert done[2:6] == ["::", "", "    name    meaning", "            more"]
     assert done[7:11] == ["Example::", "", "    a*b", ""]
     assert done[-1] == r"c\*d"
+
+
+def test_long_names_in_tables_may_break_and_others_may_not() -> None:
+    long, short = '<span class="pre">mdfa_core/nets/layers.py</span>', '<span class="pre">--origin</span>'
+
+    done = _site.break_names(f"<p>{long}</p><table><td><p>{long} {short}</p></td></table>")
+
+    broken = '<span class="pre long">mdfa_core/<wbr>nets/<wbr>layers.<wbr>py</span>'
+    assert done == f"<p>{long}</p><table><td><p>{broken} {short}</p></td></table>"
 
 
 TASKS = {

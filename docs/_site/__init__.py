@@ -25,6 +25,8 @@ from _site import generated, links, markup, terms
 DOCS = Path(__file__).resolve().parents[1]
 LAB = "http://localhost:8888/lab/tree"  # where `make lab` serves the clone
 ANNOTATED = re.compile(r"Annotated\[(\w+), \w+\([^()]*\)\]")
+CELL = re.compile(r"<td>.*?</td>", re.DOTALL)
+LONG_NAME = re.compile(r'<span class="pre">([\w./]{16,})</span>')
 log = logging.getLogger(__name__)
 
 
@@ -91,6 +93,22 @@ def offer_notebook(app: Sphinx, document: nodes.document, name: str) -> None:
         title.parent.insert(title.parent.index(title) + 1, nodes.raw("", text, format="html"))
 
 
+def break_names(body: str) -> str:
+    """Let long paths and dotted names in tables break after a slash or a dot, so that no column is cut off."""
+
+    def breakable(name: re.Match[str]) -> str:
+        text = re.sub(r"([/.])(?=.)", r"\1<wbr>", name[1])
+        return f'<span class="pre long">{text}</span>'
+
+    return CELL.sub(lambda cell: LONG_NAME.sub(breakable, cell[0]), body)
+
+
+def lay_out_tables(app: Sphinx, name: str, template: str, context: dict[str, Any], document: nodes.document) -> None:
+    """`break_names` in a finished page."""
+    if "body" in context:
+        context["body"] = break_names(context["body"])
+
+
 def copy_files(app: Sphinx, error: Exception | None) -> None:
     """Replays are finished pages, which Sphinx must not touch; notebooks are offered as they are."""
     if error is None and app.builder.format == "html":
@@ -109,5 +127,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("missing-reference", find_public)
     app.connect("doctree-resolved", link_terms)
     app.connect("doctree-resolved", offer_notebook)
+    app.connect("html-page-context", lay_out_tables)
     app.connect("build-finished", copy_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
