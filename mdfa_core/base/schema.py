@@ -12,7 +12,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -91,27 +91,39 @@ def check(value: object, hint: Any, name: str) -> None:
 
 def fits(value: object, hint: Any) -> bool:
     """Whether a value is of a type, see `check`."""
+    return _test(hint)(value)
+
+
+@functools.cache
+def _test(hint: Any) -> Callable[[Any], bool]:
+    """The function that says whether a value is of a type; a store has millions of values of a few types."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return fits(value, arguments[0]) and all(a.has(value) for a in arguments[1:] if isinstance(a, Range))
+        of_kind, limits = _test(arguments[0]), tuple(a for a in arguments[1:] if isinstance(a, Range))
+        return lambda value: of_kind(value) and all(limit.has(value) for limit in limits)
     if origin in (types.UnionType, typing.Union):
-        return any(fits(value, argument) for argument in arguments)
+        tests = tuple(_test(argument) for argument in arguments)
+        return lambda value: any(test(value) for test in tests)
     if origin is tuple:
-        return type(value) is tuple and all(fits(item, arguments[0]) for item in value)
+        of_item = _test(arguments[0])
+        return lambda value: type(value) is tuple and all(map(of_item, value))
     if hint is None or hint is types.NoneType:
-        return value is None
+        return lambda value: value is None
     if hint is bool:
-        return type(value) is bool
+        return lambda value: type(value) is bool
     if hint is int:
-        return type(value) is int and -_LARGEST <= value < _LARGEST
+        return lambda value: type(value) is int and -_LARGEST <= value < _LARGEST
     if hint is float:
-        return type(value) is float or fits(value, int)
+        return lambda value: type(value) is float or (type(value) is int and -_LARGEST <= value < _LARGEST)
     if hint is str:
-        return isinstance(value, str) and _writable(value)
+        return lambda value: isinstance(value, str) and _writable(value)
     if origin is not None and issubclass(origin, Mapping):
-        return isinstance(value, Mapping) and all(fits(k, str) and fits(v, _SCALAR) for k, v in value.items())
+        of_text, of_scalar = _test(str), _test(_SCALAR)
+        return lambda value: isinstance(value, Mapping) and all(of_text(k) and of_scalar(v) for k, v in value.items())
     if dataclasses.is_dataclass(hint):
-        return type(value) is hint and all(fits(getattr(value, name), kind) for name, kind in field_hints(hint).items())
+        return lambda value: (
+            type(value) is hint and all(fits(getattr(value, name), kind) for name, kind in field_hints(hint).items())
+        )
     raise TypeError(f"no check is known for the type {hint}")
 
 
@@ -124,12 +136,9 @@ def check_column(values: Collection[Any], hint: Any, name: str) -> None:
     Raises:
         InvalidValue: a value is of another type, or outside its range.
     """
-    if set(map(type, values)) == {float} and typing.get_args(hint)[:1] == (float,):  # the most frequent case, at once
-        limits = [argument for argument in typing.get_args(hint)[1:] if isinstance(argument, Range)]
-        if all(math.isfinite(value) and limit.has(value) for limit in limits for value in values):
-            return
-    for value in values:
-        check(value, hint, name)
+    if not all(map(_test(hint), values)):
+        for value in values:
+            check(value, hint, name)
 
 
 def field_hints(kind: Any) -> dict[str, Any]:
