@@ -143,9 +143,14 @@ def test_a_terminal_shows_colours_and_no_color_takes_them_away() -> None:
         ("mdfa reproduce --profile ", {"full", "quick", "released", "smoke"}),
     ],
 )
-def test_a_shell_completes_commands_options_and_names(line: str, offered: set[str]) -> None:
+def test_a_shell_completes_commands_options_and_names(
+    line: str, offered: set[str], mdfa: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
     *_, last = line.split(" ")
-    done = run_program(_MDFA_COMPLETE="bash_complete", COMP_WORDS=line, COMP_CWORD=str(len(line.split(" ")) - 1))
+    asked = {"_MDFA_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+    for variable, value in asked.items():
+        monkeypatch.setenv(variable, value)
+    done = mdfa()
 
     found = {entry.partition(",")[2] for entry in done.out.splitlines()}
     assert {name for name in found if name.startswith(last)} == offered

@@ -119,8 +119,9 @@ def test_a_replica_alone_equals_itself_in_the_stack_feedback_and_chance_included
             assert torch.equal(own[0], tensor[r])
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "rprop"])
-@pytest.mark.parametrize("method", [*LEARNED, "brsf"])
+@pytest.mark.parametrize(
+    ("method", "optimizer"), list(zip([*LEARNED, "brsf"], itertools.cycle(["sgd", "adam", "rprop"])))
+)
 def test_a_run_that_is_saved_goes_on_bit_for_bit(method: str, optimizer: str, tmp_path: Path) -> None:
     experiments = [
         Experiment(method=method, network="fc:8,6", optimizer=optimizer, epochs=2, batch_size=32, seed=s, l2=0.01)

@@ -76,7 +76,7 @@ SETTINGS = st.fixed_dictionaries(
 )
 
 
-@hypothesis.settings(max_examples=40)
+@hypothesis.settings(max_examples=20)
 @given(settings=st.lists(SETTINGS, max_size=30), fits=st.integers(1, 9), at_least=st.integers(1, 4))
 def test_stacks_are_of_runs_that_can_share_steps_and_fit(
     settings: list[dict[str, Any]], fits: int, at_least: int

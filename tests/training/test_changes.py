@@ -19,7 +19,7 @@ from mdfa_core.training.events import (
     Progress,
 )
 from tests.support.runs import (
-    NETS,
+    CASES,
     OFTEN,
     SMALL,
     lines,
@@ -43,8 +43,7 @@ def _arrays(run: Run, seed: int, replicas: int | None = None) -> tuple[list[Any]
     )
 
 
-@pytest.mark.parametrize("network", NETS.values(), ids=NETS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "network"), CASES)
 def test_given_arrays_are_what_is_trained(method: str, network: str) -> None:
     """Two runs that start differently are one run once they are given the same numbers."""
     experiments = [
