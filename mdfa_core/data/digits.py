@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +55,9 @@ class Digits(DataSet):
         return [f"{self.title}: readable, {train} training and {test} test images of 10 classes, bundled"]
 
 
+@functools.cache  # scikit-learn reads a text of 1,797 lines each time, which takes longer than many a short run
 def _part(part: str) -> tuple[Pixels, Integers]:
-    """Pixels [N, 1, 8, 8] and digits [N] of one part."""
+    """Pixels [N, 1, 8, 8] and digits [N] of one part, read-only."""
     from sklearn.datasets import load_digits  # imported late: it takes a second
 
     bunch = load_digits()
@@ -65,4 +67,7 @@ def _part(part: str) -> tuple[Pixels, Integers]:
     for digit in range(10):
         held_out[np.flatnonzero(digits == digit)[2::5]] = True
     chosen = held_out if part == "test" else ~held_out
-    return pixels[chosen], digits[chosen]
+    parts = pixels[chosen], digits[chosen]
+    for array in parts:
+        array.setflags(write=False)
+    return parts

@@ -17,7 +17,7 @@ import torch
 
 from mdfa_core import Every, Experiment, Run, train
 from mdfa_core.training.events import Finished, Probed, Started, from_dict, to_json
-from tests.support.commands import PROGRAM, SMALL, Done, assert_refused, environment, run_program
+from tests.support.commands import PROGRAM, SMALL, Done, assert_refused, environment
 
 SMALL_EXPERIMENT = Experiment(network="fc:8", epochs=3)
 
@@ -242,7 +242,7 @@ def test_a_request_to_end_saves_the_run_as_ctrl_c_does() -> None:
     assert 0 < Run.load("run.pt", device="cpu").step < STEPS
 
 
-def test_ctrl_c_saves_the_run_and_it_goes_on_to_the_same_end() -> None:
+def test_ctrl_c_saves_the_run_and_it_goes_on_to_the_same_end(mdfa: Callable[..., Done]) -> None:
     """With what a checkpoint does not hold, but a run's last bits, or its data, depend on."""
     stopped = _interrupted("--save", "my run.pt", "--device", "cpu", "--threads", "1")
 
@@ -254,7 +254,7 @@ def test_ctrl_c_saves_the_run_and_it_goes_on_to_the_same_end() -> None:
     assert not any(isinstance(event, Finished) for event in first)
     assert 0 < Run.load("my run.pt", device="cpu").step < STEPS
 
-    rest = run_program("train", "--resume", "my run.pt", "--device", "cpu", "--json")
+    rest = mdfa("train", "--resume", "my run.pt", "--device", "cpu", "--json")
 
     assert (rest.code, rest.err) == (0, "")
     whole = list(train(LONG, device="cpu"))
