@@ -26,7 +26,7 @@ DOCS = Path(__file__).resolve().parents[1]
 LAB = "http://localhost:8888/lab/tree"  # where `make lab` serves the clone
 ANNOTATED = re.compile(r"Annotated\[(\w+), \w+\([^()]*\)\]")
 CELL = re.compile(r"<td>.*?</td>", re.DOTALL)
-LONG_NAME = re.compile(r'<span class="pre">([\w./]{16,})</span>')
+LONG_NAME = re.compile(r'<span class="pre">(?!-)([\w./,:+{}-]{16,})</span>')
 log = logging.getLogger(__name__)
 
 
@@ -94,10 +94,10 @@ def offer_notebook(app: Sphinx, document: nodes.document, name: str) -> None:
 
 
 def break_names(body: str) -> str:
-    """Let long paths and dotted names in tables break after a slash or a dot, so that no column is cut off."""
+    """Let long paths and names in tables break after a slash, dot or comma, so that no column is cut off."""
 
     def breakable(name: re.Match[str]) -> str:
-        text = re.sub(r"([/.])(?=.)", r"\1<wbr>", name[1])
+        text = re.sub(r"([/.,]|_(?=[A-Z]))(?=.)", r"\1<wbr>", name[1])
         return f'<span class="pre long">{text}</span>'
 
     return CELL.sub(lambda cell: LONG_NAME.sub(breakable, cell[0]), body)
