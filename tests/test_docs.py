@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from docutils import nodes
 from docutils.core import publish_doctree
 
+import mdfa_core
 from benchmarks import site as benchmark
 from mdfa_core import METHODS
 
@@ -120,6 +122,18 @@ def test_a_link_written_as_html_gets_no_other_link() -> None:
     terms.link(page, "glossary.html", KNOWN)
 
     assert not list(page.findall(nodes.reference))
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    pages = [page.read_text(encoding="utf-8") for page in (DOCS / "reference/api").glob("*.md")]
+    modules = [
+        name for page in pages for part in re.findall(r"^<!-- site: api (.*) -->$", page, re.M) for name in part.split()
+    ]
+    shown = {
+        name for module in map(importlib.import_module, modules) for name in getattr(module, "__all__", vars(module))
+    }
+
+    assert set(mdfa_core.__all__) - {"__version__"} <= shown
 
 
 def test_terms_have_addresses_of_their_own() -> None:
