@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable
 
 from mdfa_core import DATASETS
-from tests.support.commands import Done, run_program
+from tests.support.commands import Done
 
 
-def test_the_program_itself_checks_data() -> None:
-    done = run_program("data", "check", "digits")
+def test_data_is_checked(mdfa: Callable[..., Done]) -> None:
+    done = mdfa("data", "check", "digits")
 
     assert (done.code, done.err) == (0, "")
     assert "1438 training and 359 test images of 10 classes" in done.out
