@@ -352,11 +352,13 @@ BENCHMARKS.add("fc-mdfa-rmsprop", StepBenchmark(dataclasses.replace(FC, optimize
 BENCHMARKS.add("fc-mdfa-adam", StepBenchmark(dataclasses.replace(FC, optimizer="adam"), (0.62, 0.62)))
 BENCHMARKS.add("conv-mdfa-sgd", StepBenchmark(CONV, (0.55, 0.55)))
 BENCHMARKS.add("digits-mdfa-sgd", StepBenchmark(DIGITS_FC, (0.45, 0.45)))
-for _rule in ("mdfa", "bp"):
-    BENCHMARKS.add(f"compiled-{_rule}", CompiledBenchmark(dataclasses.replace(DIGITS_FC, method=_rule), 0.7))
-    for _units in (64, 16):
-        _net = Workload(f"80-{_units}-{_units}-1", f"fc:{_units},{_units}", (1, 1, 80), _rule, batch=1)
-        BENCHMARKS.add(f"online-{_units}-{_rule}", CompiledBenchmark(_net, 0.7))
+for _name, _work in (
+    ("compiled", DIGITS_FC),
+    ("online-64", Workload("80-64-64-1", "fc:64,64", (1, 1, 80), batch=1)),
+    ("online-16", Workload("80-16-16-1", "fc:16,16", (1, 1, 80), batch=1)),
+):
+    for _rule in ("mdfa", "bp"):
+        BENCHMARKS.add(f"{_name}-{_rule}", CompiledBenchmark(dataclasses.replace(_work, method=_rule), 0.7))
 BENCHMARKS.add("digits-replicas", StackBenchmark(DIGITS_FC, (1, 2, 4, 8, 16, 32), 4.0))
 BENCHMARKS.add("fc-replicas", StackBenchmark(FC, (1, 2, 4, 8), 2.4))
 BENCHMARKS.add("digits-probe", ProbeBenchmark(DIGITS_FC, Experiment(), None, 0.05))

@@ -150,13 +150,14 @@ def test_rows_hold_the_details_their_reader_needs(benchmark: tuple[str, dict[str
     )
 
 
-def test_the_documents_part_is_made_from_the_file(benchmark: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
-    result, text, image = tmp_path / "r.json", tmp_path / "d.md", tmp_path / "p.svg"
+def test_tables_and_figures_are_made_from_the_files(benchmark: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
+    result, text = tmp_path / "r.json", tmp_path / "d.md"
     result.write_text(json.dumps(benchmark[1]), encoding="utf-8")
-    marks = f"{tables.BEGIN}\nold\n{tables.END}\nbetween\n{tables.GPU_BEGIN}\nold\n{tables.GPU_END}\n"
-    text.write_text(f"before\n{marks}after\n", encoding="utf-8")
+    parts = "between".join("\nold\n".join(tables.marks(part)) for part in tables.PARTS)
+    text.write_text(f"before\n{parts}\nafter\n", encoding="utf-8")
+    files = (result, tables.TWO_THREADS, tables.GPU_RESULT)
 
-    tables.main((result, tables.GPU_RESULT, text, image))
+    tables.main(files, text, tmp_path)
 
     written = text.read_text(encoding="utf-8")
     assert written.startswith("before\n")
@@ -164,20 +165,27 @@ def test_the_documents_part_is_made_from_the_file(benchmark: tuple[str, dict[str
     assert "\nold\n" not in written
     for name in BENCHMARKS:
         assert f"| `{name}` |" in written
-    assert image.read_text(encoding="utf-8").count("<circle") == 10
-    tables.main((result, tables.GPU_RESULT, text, image))
+    assert (tmp_path / "replicas.svg").read_text(encoding="utf-8").count("<circle") == 10
+    steps = (tmp_path / "steps.svg").read_text(encoding="utf-8")
+    assert steps.count("<circle") == 13  # twelve rows, and the legend
+    assert steps.count("80-16-16-1, BP, SGD, one by one") == 1
+    tables.main(files, text, tmp_path)
     assert text.read_text(encoding="utf-8") == written
 
 
-def test_the_documents_part_is_that_of_the_committed_result() -> None:
+def test_tables_and_figures_are_those_of_the_committed_results() -> None:
+    files = (tables.RESULT, tables.TWO_THREADS, tables.GPU_RESULT)
+    contents = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     text = tables.DOCUMENT.read_text(encoding="utf-8")
-    if not tables.RESULT.exists():
-        pytest.skip("no docs/results/performance.json: mdfa bench --json docs/results/performance.json writes it")
-    content = json.loads(tables.RESULT.read_text(encoding="utf-8"))
-    assert tables.with_part(text, tables.measured_part(content)) == text
-    on_gpu = json.loads(tables.GPU_RESULT.read_text(encoding="utf-8"))
-    assert tables.with_part(text, tables.gpu_part(on_gpu), tables.GPU_BEGIN, tables.GPU_END) == text
-    assert tables.PICTURE.read_text(encoding="utf-8") == tables.picture(content)
+    assert tables.written(text, contents) == text
+    for name, picture in tables.pictures(contents).items():
+        assert (tables.IMAGES / name).read_text(encoding="utf-8") == picture, name
+
+
+def test_the_page_shows_every_figure() -> None:
+    page = (ROOT / "docs/results/performance.md").read_text(encoding="utf-8")
+    for name in ("steps.svg", "replicas.svg", "replicas-gpu.svg"):
+        assert f"(../images/{name})" in page
 
 
 def test_the_document_explains_every_row() -> None:
