@@ -844,8 +844,11 @@ def test_what_is_added_to_a_table_appears_by_itself(wait_until: Callable[..., No
 
 @pytest.mark.parametrize("outputs", [1, 10])
 def test_every_rule_trains_with_every_number_of_outputs(wait_until: Callable[..., None], outputs: int) -> None:
-    visit = Visit(wait_until, f"rules={','.join(rules())}&outputs={outputs}&speed=max&network=fc:8,8")
-    visit.train()
+    visit = Visit(wait_until, f"rules={','.join(rules())}&outputs={outputs}&network=fc:8,8")
+    visit.until_phase(Phase.IDLE)
+    visit.press("10")
+    visit.until(lambda: visit.comparison.position.step == 10 and visit.phase is Phase.PAUSED, "ten steps")
+    assert all(lane.history.probed.last is not None for lane in visit.comparison.lanes.values())
     assert visit.stage.scene["outputs"] == outputs
     assert set(visit.comparison.films) == set(rules())
     visit.close()
