@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import struct
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ipywidgets.widgets.widget import _remove_buffers
 
 from mdfa_core import Experiment, Run
 from mdfa_core.base.errors import InvalidValue, UnknownName
@@ -57,6 +59,17 @@ def test_frames_arrive_while_a_cell_trains(stage: Stage) -> None:
     moving = [step for moving, step in seen if moving]
     assert moving == sorted(set(moving))
     assert len(moving) >= 2
+
+
+def test_every_host_of_widgets_can_load_it(stage: Stage) -> None:
+    """By anywidget's convention, a host gets one module, which imports no other file, and a state of JSON and bytes."""
+    state, _, buffers = _remove_buffers(stage.get_state())
+    assert (state["_model_module"], state["_view_module"]) == ("anywidget", "anywidget")
+    assert set(json.loads(json.dumps(state, allow_nan=False))) >= {"scene", "moving", "signals", "asks"}
+    assert [bytes(buffer) for buffer in buffers] == [stage.frame]
+    module = state["_esm"]
+    assert re.search(r"^export default \{ render \};$", module, flags=re.MULTILINE)
+    assert not re.search(r"^\s*import\b|\bimport\(|\bfrom\s+[\"']|\brequire\(", module, flags=re.MULTILINE)
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
