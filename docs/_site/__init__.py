@@ -26,7 +26,7 @@ DOCS = Path(__file__).resolve().parents[1]
 LAB = "http://localhost:8888/lab/tree"  # where `make lab` serves the clone
 ANNOTATED = re.compile(r"Annotated\[(\w+), \w+\([^()]*\)\]")
 CELL = re.compile(r"<td>.*?</td>", re.DOTALL)
-LONG_NAME = re.compile(r'<span class="pre">(?!-)([\w./,:+{}-]{16,})</span>')
+LONG_NAME = re.compile(r'<span class="pre">(?!-)([^<\s]{16,})</span>')
 log = logging.getLogger(__name__)
 
 
