@@ -1,4 +1,4 @@
-"""Write docs/results/disagreements.md, .svg and .csv, docs/results/ablation.md, and the runs that they are made from.
+"""Write docs/results/disagreements.md, .svg and .csv, ablation.md and .svg, and the runs that they show.
 
     python studies/released_grid.py --store released.sqlite --data-dir data --networks fc
     python studies/disagreements.py released.sqlite
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mdfa_core.runs.store import Store
 from mdfa_core.studies.reports import disagreements
+from mdfa_core.studies.reports.figures.ablation import ablation as draw_ablation
 from mdfa_core.studies.reports.figures.disagreements import disagreements as draw
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
@@ -29,6 +30,7 @@ def write(store: Store, folder: Path) -> list[Path]:
         "disagreements.csv": disagreements.frame(found).to_csv(index=False, lineterminator="\n"),
         "disagreements.svg": draw(found).svg,
         "ablation.md": disagreements.ablation_page(store),
+        "ablation.svg": draw_ablation(disagreements.ablation(store)).svg,
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")

@@ -88,7 +88,7 @@ def facts(store: Store, found: Sequence[CellResult]) -> pages.Facts:
             found,
             store.rows(),
             explained=disagreements.explanations(released),
-            bound=disagreements.bound_sentence(released),
+            step=disagreements.largest_step(disagreements.ablation(released)),
             held_out=held_out.comparisons(further),
         )
 

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from mdfa_core.nets.activations import ACTIVATIONS
+from mdfa_core.rules.methods import METHODS
 from mdfa_core.runs.records import Record
 from mdfa_core.runs.store import Store
 from mdfa_core.studies.paper.measures import printed
@@ -278,6 +279,17 @@ class Stage:
     name: str
     result: Tried | None
 
+    @property
+    def training(self) -> Scores | None:
+        """Training accuracies; None if the step was not run or every run diverged."""
+        return None if self.result is None else self.result.scores.get("train")
+
+
+def ablation(store: Store) -> dict[Cell, tuple[Stage, ...]]:
+    """The cells of the ablation of which the first step was run, with all their steps."""
+    found = {cell: stages(store, cell) for cell in stepped()}
+    return {cell: way for cell, way in found.items() if way[0].result is not None}
+
 
 def stages(store: Store, cell: Cell) -> tuple[Stage, ...]:
     """The way from the released program to this project's chosen settings on one cell."""
@@ -287,21 +299,25 @@ def stages(store: Store, cell: Cell) -> tuple[Stage, ...]:
     )
 
 
-def bound_sentence(store: Store) -> str:
-    """What the paper's bound of uniform weights alone changes in the cells of the ablation; empty if none was run."""
-    changes: dict[str, list[float]] = {}
-    for cell in stepped():
-        released, bound = (stage.result for stage in stages(store, cell)[:2])
-        if released is not None and bound is not None:
-            change = bound.scores["train"].mean - released.scores["train"].mean
-            changes.setdefault(ACTIVATIONS[cell.activation].title, []).append(change)
-    if not changes:
-        return ""
-    ranges = [
-        f"{' to '.join(dict.fromkeys(f'{end(found):+.1f}' for end in (min, max)))} points with {activation}"
-        for activation, found in changes.items()
-    ]
-    return f"The paper's bound alone changes training accuracy by {', by '.join(ranges)}."
+def largest_step(found: Mapping[Cell, Sequence[Stage]]) -> str:
+    """Which step changes training accuracy most, by the cells whose steps were all run; empty if there are none."""
+    changes: dict[str, list[tuple[float, Cell]]] = {}
+    for cell, way in found.items():
+        means = [scores.mean for stage in way if (scores := stage.training) is not None]
+        if len(means) == len(way):
+            change, name = max(
+                ((after - before, stage.name) for before, after, stage in zip(means, means[1:], way[1:], strict=False)),
+                key=lambda one: abs(one[0]),
+            )
+            changes.setdefault(name, []).append((change, cell))
+    parts = []
+    for name, most in sorted(changes.items(), key=lambda item: -len(item[1])):
+        cells = ", ".join(
+            f"{METHODS[cell.method].title} with {ACTIVATIONS[cell.activation].title} {change:+.1f}"
+            for change, cell in most
+        )
+        parts.append(f"the {name} ({cells})")
+    return f"The step that changes training accuracy most is {', or '.join(parts)}, in points." if parts else ""
 
 
 def ablation_page(store: Store) -> str:
@@ -313,11 +329,12 @@ def ablation_page(store: Store) -> str:
         "percent. Δ is the change from the row above, in points. The last row is the figure that this "
         "project reports: for training, that of the settings with the best fit.",
         "",
+        "![Training accuracy after each step](ablation.svg)",
+        "",
+        largest_step(every := ablation(store)),
+        "",
     ]
-    for cell in stepped():
-        found = stages(store, cell)
-        if found[0].result is None:
-            continue
+    for cell, found in every.items():
         lines += [
             f"## {place(cell)}, {title(cell)}",
             "",

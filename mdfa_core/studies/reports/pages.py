@@ -97,7 +97,7 @@ def facts(
     runs: Iterable[Mapping[str, Any]],
     *,
     explained: Sequence[Explanation],
-    bound: str,
+    step: str,
     held_out: Sequence[Comparison],
 ) -> Facts:
     """The numbers of the page.
@@ -106,7 +106,7 @@ def facts(
         found: the published results.
         runs: all runs of the store as flat rows, for their time.
         explained: the cells that differ from the paper, with the released program's settings.
-        bound: `disagreements.bound_sentence`.
+        step: `disagreements.largest_step`.
         held_out: the published settings on held-out tasks.
     """
     by = {result.cell.name: result for result in found}
@@ -126,7 +126,7 @@ def facts(
         lead_sentence=_lead_sentence(found),
         match=_match(convs),
         disagree_sentence=f"{len(explained)} of {len(ran)} cells differ from the paper by more than the two spreads.",
-        cause_sentence=_cause_sentence(explained, bound),
+        cause_sentence=_cause_sentence(explained, step),
         held_out_sentence=held_out_tasks.sentence(held_out),
         bp_sentence=_bp_sentence(found),
         largest=_largest(found),
@@ -244,7 +244,7 @@ def _match(convs: Sequence[Mapping[str, Any]]) -> str:
     return "No interval says otherwise." if not below else f"Not in {below} of {len(convs)} cells."
 
 
-def _cause_sentence(explained: Sequence[Explanation], bound: str) -> str:
+def _cause_sentence(explained: Sequence[Explanation], step: str) -> str:
     settings = disagreements.by_setting(explained)
     if not settings:
         return "No cause was tested."
@@ -256,7 +256,7 @@ def _cause_sentence(explained: Sequence[Explanation], bound: str) -> str:
         f"Weights of the first layer reach ±{wide:.1f} instead of ±{narrow:.3f}, so that tanh starts saturated. We "
         f"retrained {run} cells with the program's `{name}`: {explains} "
         f"give the printed accuracies within the two spreads. "
-        + (f"{bound} " if bound else "")
+        + (f"{step} " if step else "")
         + f"{len(explained) - tested} cells remain."
     )
 

@@ -16,6 +16,7 @@ from mdfa_core.studies.paper.published import CELLS
 from mdfa_core.studies.paper.released import GRID, disagreeing, experiments, steps, within_spreads
 from mdfa_core.studies.reports import disagreements
 from mdfa_core.studies.reports.disagreements import Explanation
+from mdfa_core.studies.reports.figures.ablation import ablation as draw_ablation
 from mdfa_core.studies.reports.figures.disagreements import disagreements as draw
 from tests.support.synthetic_records import record
 
@@ -91,15 +92,34 @@ def test_the_ablation_shows_each_step_that_was_run(store: Store) -> None:
     assert [stage.result is not None for stage in stages] == [True, False, False, False, False, True]
 
     page = disagreements.ablation_page(store)
-    assert disagreements.bound_sentence(store) == ""
     assert "| evaluation | 99.0 ± 0.0 |  | 75.0 ± 0.0 |  |" in page  # the row above was not run
     store.add([run(e, 90, 70) for e in experiments(DFA, GRID[0].settings | dict(steps(DFA)[1].changes))])
     assert "| bound of uniform weights | 90.0 ± 0.0 | +38.0 | 70.0 ± 0.0 | +19.0 |" in disagreements.ablation_page(
         store
     )
-    assert disagreements.bound_sentence(store).endswith(" changes training accuracy by +38.0 points with tanh.")
     assert page.count("| not run | | not run | |") == 4 + 5  # mDFA's later steps, too
     assert "Table 3, FC, tanh, 3 classes, FA" not in page
+
+
+def test_the_largest_step_is_named_once_all_steps_of_a_cell_were_run(store: Store) -> None:
+    assert list(disagreements.ablation(store)) == [DFA, MDFA]
+    for accuracy, step in zip((90, 80, 85, 85), steps(DFA)[1:5], strict=True):
+        assert disagreements.largest_step(disagreements.ablation(store)) == ""
+        store.add([run(e, accuracy, 70) for e in experiments(DFA, GRID[0].settings | dict(step.changes))])
+    whole = steps(DFA)[-1]
+    store.add([run(e, 99, 75) for e in experiments(DFA, GRID[0].settings | dict(whole.changes))])
+    found = disagreements.ablation(store)
+
+    assert disagreements.largest_step(found) == (
+        "The step that changes training accuracy most is the bound of uniform weights (DFA with tanh +38.0), in points."
+    )
+    assert disagreements.largest_step(found) in disagreements.ablation_page(store)
+    drawing = draw_ablation(found)
+    ElementTree.fromstring(drawing.svg)
+    assert drawing.finding == disagreements.largest_step(found)
+    assert [axes.get_title(loc="left") for axes in drawing.figure.axes[:2]] == [
+        f"Table 3, FC, tanh, 3 classes, {m}" for m in ("DFA", "mDFA")
+    ]
 
 
 @pytest.mark.parametrize("name", ["disagreements.md", "ablation.md"])
