@@ -317,7 +317,7 @@ def largest_step(found: Mapping[Cell, Sequence[Stage]]) -> str:
             for change, cell in most
         )
         parts.append(f"the {name} ({cells})")
-    return f"The step that changes training accuracy most is {', or '.join(parts)}, in points." if parts else ""
+    return f"The largest step in training accuracy is {', or '.join(parts)}." if parts else ""
 
 
 def ablation_page(store: Store) -> str:

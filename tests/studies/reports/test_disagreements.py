@@ -111,7 +111,7 @@ def test_the_largest_step_is_named_once_all_steps_of_a_cell_were_run(store: Stor
     found = disagreements.ablation(store)
 
     assert disagreements.largest_step(found) == (
-        "The step that changes training accuracy most is the bound of uniform weights (DFA with tanh +38.0), in points."
+        "The largest step in training accuracy is the bound of uniform weights (DFA with tanh +38.0)."
     )
     assert disagreements.largest_step(found) in disagreements.ablation_page(store)
     drawing = draw_ablation(found)
