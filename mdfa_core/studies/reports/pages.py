@@ -253,9 +253,8 @@ def _cause_sentence(explained: Sequence[Explanation], step: str) -> str:
     wide, narrow = (disagreements.CIFAR_INPUTS**power for power in (0.25, -0.5))
     return (
         f"Likely cause: the released program's uniform initialisation takes a square root twice. "
-        f"Weights of the first layer reach ±{wide:.1f} instead of ±{narrow:.3f}, so that tanh starts saturated. We "
-        f"retrained {run} cells with the program's `{name}`: {explains} "
-        f"give the printed accuracies within the two spreads. "
+        f"First-layer weights reach ±{wide:.1f} instead of ±{narrow:.3f}, and tanh starts saturated. "
+        f"With the program's `{name}`, {explains} of {run} retrained cells give the printed accuracies. "
         + (f"{step} " if step else "")
         + f"{len(explained) - tested} cells remain."
     )
