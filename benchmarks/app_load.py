@@ -398,7 +398,7 @@ def make_page(address: str, patience: float = 2 * PATIENCE) -> str:
             assert time.monotonic() < end, f"no place within {patience:g} seconds"
             time.sleep(0.5)
     token = re.search(r'"token":\s*"([^"]+)"', answer.text)
-    assert token is not None, "the page holds no token"
+    assert token is not None, f"the page holds no token: {answer.status_code} {answer.text[:300]}"
     return token[1]
 
 

@@ -145,6 +145,7 @@ def test_start_compares_rules_and_a_change_leaves_grey_curves(
     wait_until(lambda: visitor.signs("BP") == "100 %", "BP to catch up")
     visitor.press("Draw FA")
     visitor.shows(re.compile(r"^[456]\d\.\d % of the unit error signals have the true sign\."))
+    wait_until(lambda: visitor.epoch() > 20, "curves that are worth keeping")
     visitor.mark("Outputs", "2")
     visitor.shows(re.compile("The grey curves show the previous run"))
     visitor.page.wait_for_function("location.search.includes('outputs=2')")
@@ -273,7 +274,8 @@ def test_a_dark_page_prints_light_and_its_charts_have_lines(
     page: Page, address: str, wait_until: Callable[..., None]
 ) -> None:
     page.emulate_media(color_scheme="dark")
-    visitor = Visitor(page, f"{address}?start=1&tab=layers")
+    visitor = Visitor(page, f"{address}?tab=layers")
+    visitor.press("▶ Start")
     page.get_by_role("region", name="Details").scroll_into_view_if_needed()
     visitor.shows("Saturated activations")
     page.mouse.wheel(0, -5000)
@@ -438,7 +440,9 @@ def test_several_seeds_have_a_band_and_say_what_is_shown(visitor: Visitor, wait_
     page.wait_for_function("!location.search.includes('seeds=')")
 
 
-def test_a_bad_value_is_answered_in_the_page_and_training_goes_on(visitor: Visitor) -> None:
+def test_a_bad_value_is_answered_in_the_page_and_training_goes_on(
+    visitor: Visitor, wait_until: Callable[..., None]
+) -> None:
     visitor.press("▶ Start")
     visitor.state("Running")
     visitor.unfold("More settings")
@@ -451,12 +455,15 @@ def test_a_bad_value_is_answered_in_the_page_and_training_goes_on(visitor: Visit
         assert lower is not None
         return lower["y"] - upper["y"]
 
-    before = distance()
+    before, now = -1.0, distance()
+    while before != now:  # what was folded is still being laid out
+        visitor.page.wait_for_timeout(500)
+        before, now = now, distance()
     field.fill("0")
     field.press("Enter")
     visitor.shows(re.compile("The epochs is 0: give an integer of at least 1"))
     visitor.page.locator("input[aria-invalid=true]").wait_for()
-    assert distance() == before, "nothing is pushed down"
+    wait_until(lambda: distance() == before, "nothing to be pushed down")
     visitor.state("Running")
     epoch = visitor.epoch()
     visitor.page.wait_for_function(
