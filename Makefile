@@ -55,7 +55,7 @@ docs-serve: docs free-port ## Build the documentation and show it at http://loca
 	@echo "The documentation is at http://localhost:$(PORT) - press Ctrl+C to stop it."
 	@$(BIN)/python -m http.server --bind localhost --directory build/site $(PORT)
 
-test: lint types imports pytest ## Run linters, types, import rules and the tests that are not slow (about a quarter of an hour on two cores)
+test: lint types imports pytest ## Run linters, types, import rules and the tests that are not slow (under eight minutes on two cores)
 
 lint: $(VENV)/.dev ## Check style and formatting (ruff)
 	$(BIN)/ruff check .
