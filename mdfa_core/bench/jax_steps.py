@@ -6,6 +6,7 @@ import functools
 import itertools
 import math
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -90,20 +91,7 @@ def _dense(jax: Any, method: str, sizes: tuple[int, ...], examples: int) -> Step
             new.append((changed if layer == 0 else jnp.maximum(changed, 1e-6), b - RATE * delta.sum(0)))
         return new
 
-    def loss(p: Any, x: Any, y: Any) -> Any:
-        z = outputs(p, x)[-1][:, 0]
-        return jnp.mean(jnp.maximum(z, 0) - z * y + jnp.log1p(jnp.exp(-jnp.abs(z))))
-
-    def bp(p: Any, x: Any, y: Any) -> Any:
-        return jax.tree.map(lambda w, g: w - RATE * g, p, jax.grad(loss)(p, x, y))
-
-    run = jax.jit(mdfa if method == "mdfa" else bp, donate_argnums=0)
-    state = [parameters]
-
-    def step() -> None:
-        state[0] = jax.block_until_ready(run(state[0], x, y))
-
-    return step
+    return _steps(jax, mdfa if method == "mdfa" else _bp(jax, outputs), parameters, x, y)
 
 
 def _convolutional(jax: Any, method: str, specs: list[tuple[int, int, int]], examples: int) -> Step:
@@ -144,6 +132,13 @@ def _convolutional(jax: Any, method: str, specs: list[tuple[int, int, int]], exa
         top = jnp.maximum(w - RATE * (hidden[-1].reshape(len(x), -1).T @ e), 1e-6)
         return [*new, (top, b - RATE * e.sum(0))]
 
+    return _steps(jax, mdfa if method == "mdfa" else _bp(jax, outputs), parameters, x, y)
+
+
+def _bp(jax: Any, outputs: Callable[[Any, Any], list[Any]]) -> Callable[[Any, Any, Any], Any]:
+    """The update of backpropagation for a network whose last output is z, with the mean cross-entropy of σ(z)."""
+    jnp = jax.numpy
+
     def loss(p: Any, x: Any, y: Any) -> Any:
         z = outputs(p, x)[-1][:, 0]
         return jnp.mean(jnp.maximum(z, 0) - z * y + jnp.log1p(jnp.exp(-jnp.abs(z))))
@@ -151,7 +146,12 @@ def _convolutional(jax: Any, method: str, specs: list[tuple[int, int, int]], exa
     def bp(p: Any, x: Any, y: Any) -> Any:
         return jax.tree.map(lambda w, g: w - RATE * g, p, jax.grad(loss)(p, x, y))
 
-    run = jax.jit(mdfa if method == "mdfa" else bp, donate_argnums=0)
+    return bp
+
+
+def _steps(jax: Any, update: Callable[[Any, Any, Any], Any], parameters: Any, x: Any, y: Any) -> Step:
+    """Jitted steps on one batch; each replaces the weights and waits for them."""
+    run = jax.jit(update, donate_argnums=0)
     state = [parameters]
 
     def step() -> None:

@@ -47,7 +47,7 @@ def test_predictors_are_measured_on_both_kinds_of_files(mdfa: Callable[..., Done
             "absent/t.npz cannot be written: name a file in a folder that exists",
         ),
         (("score", "absent"), "absent cannot be read (No such file or directory): give a branch trace"),
-        (("score", __file__), "does not begin with BT9_SPA_TRACE_FORMAT: give a branch trace in the BT9 format"),
+        (("score", __file__), "is no branch trace: give a file of `mdfa branches record`, or of BT9 or CBP-2025"),
         (("score", "absent", "--predictors", "tage"), "unknown predictor 'tage'"),
     ],
 )

@@ -33,4 +33,8 @@ def read_any(path: str | Path) -> BranchTrace:
         raise DataError(f"{path} is empty: give a branch trace")
     if head == _ZIP:
         return read_trace(path)
-    return read_cbp2025(path) if head == _GZIP and unpacked != TITLE.encode() else read_bt9(path)
+    if head == _GZIP:
+        return read_bt9(path) if unpacked == TITLE.encode() else read_cbp2025(path)
+    if head != TITLE[:2].encode():
+        raise DataError(f"{path} is no branch trace: give a file of `mdfa branches record`, or of BT9 or CBP-2025")
+    return read_bt9(path)
