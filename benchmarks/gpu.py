@@ -29,6 +29,7 @@ from mdfa_core.bench.report import check_writable, machine, versions, write
 from mdfa_core.bench.timing import Spread, Step, interleaved
 from mdfa_core.bench.workloads import BATCH, CONV, DIGITS_FC, FC, Workload
 from mdfa_core.compute import kernels, stacked_conv
+from mdfa_core.compute.tensor_float import float32_products
 from mdfa_core.learning.learner import Learner, Sums
 from mdfa_core.learning.steps import StepRunner
 from mdfa_core.nets.layers import ConvLayer
@@ -203,7 +204,7 @@ def time_convolutions(workload: Workload, replicas: int, size: Size, device: tor
         }
         for kind, arguments in operands.items():
             ways = {name: partial(way[kind], *arguments) for name, way in stacked_conv.ALGORITHMS.items()}
-            with stacked_conv.exact():
+            with float32_products("ieee"):
                 blocks = interleaved(ways, rounds=size.rounds, seconds=size.seconds / 10, wait=waiting_for(device))
             rows.append(
                 {

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import math
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -39,7 +38,7 @@ def convolve(
         w_RFCKK: filters W.
         b_RF: biases.
         stride: of the convolution, in both directions.
-        precision: dtypes of storage and operands.
+        precision: formats of storage and operands.
         activation: f; None is the identity.
 
     Returns:
@@ -47,21 +46,23 @@ def convolve(
     """
 
     def convolve_one(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        x, w = precision.operand(x), precision.operand(w)
         if precision.mixed:
-            y = torch.conv2d(precision.operand(x), precision.operand(w), None, stride).to(precision.storage)
+            y = torch.conv2d(x, w, None, stride).to(precision.storage)
             return activated(y.add_(b[:, None, None]), activation)
         if fused is not None:
             return onednn.convolution(x, w, b, stride, *fused)
         return activated(torch.conv2d(x, w, b, stride), activation)
 
     if w_RFCKK.shape[0] > 1 and not per_replica(x_RNCHW.device):
-        y = stacked_conv.batched("convolve", precision.operand(x_RNCHW), precision.operand(w_RFCKK), stride)
+        operands = precision.operand(x_RNCHW), precision.operand(w_RFCKK)
+        y = stacked_conv.batched("convolve", *operands, stride, fp32_precision=precision.fp32_precision)
         return activated(y.to(precision.storage).add_(b_RF[:, None, :, None, None]), activation)
     unmixed = not precision.mixed and per_replica(x_RNCHW.device)
     fused = onednn.post_operation(x_RNCHW, activation) if unmixed else None
     if fused is not None and not _fuses(x_RNCHW.shape[1:], w_RFCKK.shape[1:], stride, activation):
         fused = None
-    with _exactly(x_RNCHW.device):
+    with precision.products(x_RNCHW.device):
         return map_replicas(convolve_one, to_kernel_layout(x_RNCHW), to_kernel_layout(w_RFCKK), b_RF)
 
 
@@ -93,18 +94,20 @@ def convolve_error(
         stride: of the convolution.
         height: H of the inputs.
         width: W of the inputs.
-        precision: dtypes of storage and operands.
+        precision: formats of storage and operands.
     """
     if delta_RNFHW.shape[0] > 1 and not per_replica(delta_RNFHW.device):
         operands = precision.operand(delta_RNFHW), precision.operand(w_RFCKK)
-        return stacked_conv.batched("error", *operands, stride, height, width).to(precision.storage)
+        sizes = stride, height, width
+        x = stacked_conv.batched("error", *operands, *sizes, fp32_precision=precision.fp32_precision)
+        return x.to(precision.storage)
 
     def error_one(delta: Tensor, w: Tensor) -> Tensor:
         x = delta.new_empty(1).expand(delta.shape[0], w.shape[1], height, width)  # only its shape is read
         return stacked_conv.gradient(delta, x, w, stride, (True, False, False))[0].to(precision.storage)
 
     delta, w = to_kernel_layout(precision.operand(delta_RNFHW)), to_kernel_layout(precision.operand(w_RFCKK))
-    with _exactly(delta_RNFHW.device):
+    with precision.products(delta_RNFHW.device):
         return map_replicas(error_one, delta, w)
 
 
@@ -116,11 +119,12 @@ def convolve_outer(delta_RNFHW: Tensor, x_RNCHW: Tensor, kernel: int, stride: in
         x_RNCHW: inputs of the layer.
         kernel: K.
         stride: of the convolution.
-        precision: dtypes of storage and operands.
+        precision: formats of storage and operands.
     """
     if delta_RNFHW.shape[0] > 1 and not per_replica(delta_RNFHW.device):
         operands = precision.operand(delta_RNFHW), precision.operand(x_RNCHW)
-        return stacked_conv.batched("outer", *operands, stride, kernel).to(precision.storage)
+        g = stacked_conv.batched("outer", *operands, stride, kernel, fp32_precision=precision.fp32_precision)
+        return g.to(precision.storage)
 
     def outer_one(delta: Tensor, x: Tensor) -> Tensor:
         shape = (delta.shape[1], x.shape[1], kernel, kernel)  # of w, whose values are not read
@@ -128,10 +132,5 @@ def convolve_outer(delta_RNFHW: Tensor, x_RNCHW: Tensor, kernel: int, stride: in
         return stacked_conv.gradient(delta, x, w, stride, (False, True, False))[1].to(precision.storage)
 
     delta, x = to_kernel_layout(precision.operand(delta_RNFHW)), to_kernel_layout(precision.operand(x_RNCHW))
-    with _exactly(delta_RNFHW.device):
+    with precision.products(delta_RNFHW.device):
         return map_replicas(outer_one, delta, x)
-
-
-def _exactly(device: torch.device) -> AbstractContextManager[None]:
-    """`stacked_conv.exact()` on devices that could compute otherwise; nothing on a CPU."""
-    return nullcontext() if per_replica(device) else stacked_conv.exact()

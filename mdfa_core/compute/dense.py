@@ -3,10 +3,10 @@
 Axes: R replica, N example, C error channels, I/O units in and out. All replicas share an operand whose replica axis
 is 1.
 
-On a CPU without mixed precision there are three paths. A large float32 product uses oneDNN if it is the faster library
-(`onednn.uses_onednn`). A stack of small products uses one batched call, if a test at first use shows that every replica
-gets the bits it would get alone. All other products run replica by replica. On other devices, and in mixed precision,
-PyTorch's batched product computes all replicas.
+On a CPU without mixed precision there are three paths; TensorFloat-32 operands are rounded first. A large float32
+product uses oneDNN if it is the faster library (`onednn.uses_onednn`). A stack of small products uses one batched call,
+if a test at first use shows that every replica gets the bits it would get alone. All other products run replica by
+replica. On other devices, and in mixed precision, PyTorch's batched product computes all replicas.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def affine(
         x_RNI: inputs.
         w_ROI: weights W.
         b_RO: biases.
-        precision: dtypes of storage and operands.
+        precision: formats of storage and operands.
         activation: f; None is the identity.
 
     Returns:
@@ -53,6 +53,8 @@ def affine(
     """
     if not _cpu_unmixed(precision, w_ROI.device):
         return activated(product(x_RNI, w_ROI.mT, precision).add_(b_RO.unsqueeze(1)), activation)
+    if precision.fp32_precision == "tf32":
+        x_RNI, w_ROI = precision.operand(x_RNI), precision.operand(w_ROI)
     replicas, outputs, inputs = w_ROI.shape
     if replicas == 1:
         return _affine_one(x_RNI, w_ROI[0], b_RO[0], activation)  # for a small network, every view costs time
@@ -133,8 +135,16 @@ def product(x_RNI: Tensor, w_RIO: Tensor, precision: Precision) -> Tensor:
     if x_RNI.shape[2] == 1:
         return x_RNI * w_RIO  # one error channel: an outer product
     if not _cpu_unmixed(precision, x_RNI.device):
-        return torch.matmul(precision.operand(x_RNI), precision.operand(w_RIO)).to(precision.storage)
+        return _matmul(x_RNI, w_RIO, precision)
+    if precision.fp32_precision == "tf32":
+        x_RNI, w_RIO = precision.operand(x_RNI), precision.operand(w_RIO)
     return map_replicas(_product_one, x_RNI, w_RIO)
+
+
+def _matmul(a: Tensor, b: Tensor, precision: Precision) -> Tensor:
+    """The batched product of a stack in one call."""
+    with precision.products(a.device):
+        return torch.matmul(precision.operand(a), precision.operand(b)).to(precision.storage)
 
 
 def _product_one(x: Tensor, w: Tensor) -> Tensor:
@@ -146,7 +156,9 @@ def _product_one(x: Tensor, w: Tensor) -> Tensor:
 def outer(delta_RNO: Tensor, x_RNI: Tensor, precision: Precision) -> Tensor:
     """Σₙ δₙᵀ xₙ, [R, O, I]: the weight update of a dense layer."""
     if not _cpu_unmixed(precision, x_RNI.device):
-        return torch.matmul(precision.operand(delta_RNO.mT), precision.operand(x_RNI)).to(precision.storage)
+        return _matmul(delta_RNO.mT, x_RNI, precision)
+    if precision.fp32_precision == "tf32":
+        delta_RNO, x_RNI = precision.operand(delta_RNO), precision.operand(x_RNI)
     return map_replicas(lambda delta, x: _product_one(delta.mT, x), delta_RNO, x_RNI)
 
 
@@ -158,7 +170,7 @@ def outer_tiles(
     Args:
         delta_RNO: δ.
         x_RNI: inputs of the layer.
-        precision: dtypes of storage and operands.
+        precision: formats of storage and operands.
         share: divides the tile size, for an optimizer that needs cache for tensors of its own.
 
     Yields:
@@ -173,8 +185,8 @@ def outer_tiles(
     rows = -(-outputs // -(-outputs // rows) // 16) * 16  # tiles of equal size: a small remainder costs a call, too
     for r in range(replicas):
         # Copy the transposes once for all tiles: columns at distances of a power of two compete for few cache lines.
-        x_t = x_RNI[r if x_RNI.shape[0] > 1 else 0].mT.contiguous()
-        delta_t = delta_RNO[r].mT.contiguous()
+        x_t = precision.operand(x_RNI[r if x_RNI.shape[0] > 1 else 0].mT.contiguous())
+        delta_t = precision.operand(delta_RNO[r].mT.contiguous())
         for start in range(0, outputs, rows):
             part = slice(start, min(start + rows, outputs))
             yield (r, part), _product_one(delta_t[part], x_t.mT)
@@ -193,6 +205,7 @@ def add_outer_(
     delta_RNO: Tensor,
     x_RNI: Tensor,
     factors: Sequence[float],
+    precision: Precision,
     *,
     equal: bool,
     folded: Tensor | None = None,
@@ -204,13 +217,25 @@ def add_outer_(
         delta_RNO: δ.
         x_RNI: inputs of the layer.
         factors: one per replica.
+        precision: formats of storage and operands.
         equal: whether all factors are equal, so that one call can serve all replicas.
         folded: the factors as [R, 1, 1]. If given and the factors differ, δ is scaled first and one call serves all
             replicas. The last bit can then differ from a run of one replica.
     """
+    with precision.products(w_ROI.device):
+        if folded is not None and not equal:
+            delta_RNO = delta_RNO * folded
+        if precision.fp32_precision == "tf32":
+            delta_RNO, x_RNI = precision.operand(delta_RNO), precision.operand(x_RNI)
+        _add_outer_(w_ROI, delta_RNO, x_RNI, factors, equal=equal, folded=folded is not None)
+
+
+def _add_outer_(
+    w_ROI: Tensor, delta_RNO: Tensor, x_RNI: Tensor, factors: Sequence[float], *, equal: bool, folded: bool
+) -> None:
     replicas, outputs, inputs = w_ROI.shape
-    if folded is not None and not equal:
-        torch.baddbmm(w_ROI, (delta_RNO * folded).mT, x_RNI.expand(replicas, -1, -1), out=w_ROI)
+    if folded and not equal:
+        torch.baddbmm(w_ROI, delta_RNO.mT, x_RNI.expand(replicas, -1, -1), out=w_ROI)
         return
     if equal:
         batched = not per_replica(w_ROI.device) or (
@@ -260,7 +285,7 @@ def project_error_through(
         feedback: B, [R, C, *units].
         saved: what the activation saved in the forward pass to compute f′(a), [R, N, *units].
         activation: f.
-        precision: dtypes of storage and operands.
+        precision: formats of storage and operands.
     """
     return activation.chained_(project_error(error_RNC, feedback, precision), saved)
 

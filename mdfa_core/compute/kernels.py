@@ -7,7 +7,7 @@ They compute over a stack of replicas, each by the fastest exact path of the dev
 - `layout`: stacks, alignment and memory order.
 - `replicas`: whether replicas are computed one by one or in batched calls.
 - `onednn`: the library for large float32 products on a CPU.
-- `precision`: dtypes of storage and operands.
+- `precision`: formats of storage and operands; `tensor_float` for TensorFloat-32.
 
 Axes: R replica, N example, I/O units in and out, C channels, F filters, K kernel, H W space. All replicas share an
 operand whose replica axis is 1.
@@ -28,7 +28,7 @@ from mdfa_core.compute.dense import (
 )
 from mdfa_core.compute.layout import CACHE_LINE, aligned, empty_stack, replica, stack, to_kernel_layout
 from mdfa_core.compute.onednn import GEMM_VARIABLE, GEMMS, Pointwise, uses_onednn
-from mdfa_core.compute.precision import PRECISIONS, Precision, accumulation_dtype, precision_named
+from mdfa_core.compute.precision import PRECISIONS, Precision, accumulation_dtype, check_device, precision_named
 from mdfa_core.compute.replicas import fills_whole_vectors, per_replica
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "add_outer_",
     "affine",
     "aligned",
+    "check_device",
     "convolve",
     "convolve_error",
     "convolve_outer",

@@ -11,45 +11,16 @@ from __future__ import annotations
 import functools
 import logging
 import math
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mdfa_core.compute.tensor_float import float32_products
+
 _log = logging.getLogger(__name__)
-
-
-class _Exact:
-    """Context manager in which cuDNN computes float32 convolutions in float32, not in TensorFloat-32, its default.
-
-    The setting belongs to the process: the first thread that enters makes it, the last one that leaves restores it.
-    Meanwhile, PyTorch raises an error in any thread that reads the older setting `torch.backends.cudnn.allow_tf32`.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._inside, self._before = threading.Lock(), 0, ""
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        backend = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # created when torch is imported
-        with self._lock:
-            if self._inside == 0:
-                self._before, backend.fp32_precision = backend.fp32_precision, "ieee"
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._inside -= 1
-                if self._inside == 0:
-                    backend.fp32_precision = self._before
-
-
-exact = _Exact()
 
 
 def gradient(
@@ -74,7 +45,7 @@ def gradient(
     return gradients
 
 
-def batched(kind: str, a: Tensor, b: Tensor, stride: int, *sizes: int) -> Tensor:
+def batched(kind: str, a: Tensor, b: Tensor, stride: int, *sizes: int, fp32_precision: str = "ieee") -> Tensor:
     """One of a convolution's three products for a stack of replicas, by the fastest algorithm for these shapes.
 
     Args:
@@ -83,12 +54,14 @@ def batched(kind: str, a: Tensor, b: Tensor, stride: int, *sizes: int) -> Tensor
         b: for `outer` x, else w [R, F, C, K, K].
         stride: of the convolution.
         *sizes: for `error` H and W of the result, for `outer` K.
+        fp32_precision: how float32 operands are multiplied, as in `Precision`.
 
     Returns:
         `convolve`: [R, N, F, H′, W′]; `error`: [R, N, C, H, W]; `outer`: [R, F, C, K, K].
     """
-    with exact():
-        name = fastest_algorithm(kind, tuple(a.shape), tuple(b.shape), stride, sizes, a.dtype, a.device)
+    with float32_products(fp32_precision):
+        shapes = tuple(a.shape), tuple(b.shape)
+        name = fastest_algorithm(kind, *shapes, stride, sizes, a.dtype, a.device, fp32_precision)
         return ALGORITHMS[name][kind](a, b, stride, *sizes)
 
 
@@ -101,8 +74,12 @@ def fastest_algorithm(
     sizes: tuple[int, ...],
     dtype: torch.dtype,
     device: torch.device,
+    fp32_precision: str,
 ) -> str:
-    """The name of the fastest algorithm for these shapes, measured once: the best of three calls after a warm-up."""
+    """The name of the fastest algorithm for these shapes, measured once: the best of three calls after a warm-up.
+
+    The caller has set `fp32_precision`, which is only part of the key.
+    """
     a, b = (torch.full(shape, 0.5, dtype=dtype, device=device) for shape in (a_shape, b_shape))
     seconds = {}
     for name, products in ALGORITHMS.items():

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mdfa_core.base.distribution import install
 from mdfa_core.base.errors import InvalidValue, MissingPackage
+from mdfa_core.compute.precision import PRECISIONS
 from mdfa_core.learning.learner import Learner, Sums
 from mdfa_core.learning.optimizers import SGD
 from mdfa_core.nets.activations import ACTIVATIONS
@@ -38,7 +39,7 @@ def obstacle(learner: Learner) -> str | None:
         return f"they run on a CPU, not on {learner.parameters.weights[0].device.type}"
     if not all(type(layer) is DenseLayer for layer in network.layers):
         return "they have no convolutions: use a network such as fc:128,128"
-    if network.precision.storage is not torch.float32 or network.precision.mixed:
+    if network.precision != PRECISIONS["float32"]:
         return "they compute in float32 only"
     if _activation_number(learner) is None:
         return f"they have no {network.activation.title}: use one of {', '.join(ACTIVATION_NAMES)}"

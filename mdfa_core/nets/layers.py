@@ -233,7 +233,7 @@ class DenseLayer(Layer):
     def adder(self, x: Tensor, delta: Tensor) -> Callable[..., None] | None:
         if not kernels.prefers_add_outer(delta, x, self.precision):
             return None
-        return functools.partial(kernels.add_outer_, delta_RNO=delta, x_RNI=x)
+        return functools.partial(kernels.add_outer_, delta_RNO=delta, x_RNI=x, precision=self.precision)
 
     def as_images(self, weight: Tensor, image_shape: tuple[int, ...]) -> Tensor:
         return weight.reshape(-1, *image_shape)

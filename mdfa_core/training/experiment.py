@@ -86,7 +86,7 @@ class Experiment:
     drop_last: bool = _setting(True, "drop an incomplete last mini-batch, as the paper's released code does")
     precision: str = _setting(
         "float32",
-        "number format of matrix products; with bfloat16, weights stay float32",
+        "number format of matrix products; with bfloat16 and tf32, weights stay float32",
         lambda: list(PRECISIONS),
     )
     loss_scale: str = _setting(

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mdfa_core.base import devices
 from mdfa_core.base.devices import cpu_by_default
-from mdfa_core.base.errors import CheckpointError, DeviceError, InvalidValue, UnknownName
+from mdfa_core.base.errors import CheckpointError, InvalidValue, UnknownName
 from mdfa_core.compute import kernels
 from mdfa_core.data import StackedSplits, TaskCache
 from mdfa_core.learning.learner import Learner, Sums
@@ -89,7 +89,7 @@ class Run:
             this machine has fewer cores than `threads`.
         GeometryError: the network does not fit the images.
         DataError: the data is missing or broken.
-        DeviceError: this machine has no such device.
+        DeviceError: this machine has no such device, or the device cannot compute in this precision.
         MissingPackage: the engine is `compiled`, but Numba is not installed.
     """
 
@@ -109,8 +109,7 @@ class Run:
         self.experiments = (experiments,) if isinstance(experiments, Experiment) else tuple(experiments)
         self._shared = shared_settings(self.experiments)
         self.device = devices.resolve(device)
-        if self.device.type == "mps" and self._shared.precision == "float64":
-            raise DeviceError("float64 was asked for, but Metal GPUs have none: use float32, or the device 'cpu'")
+        kernels.check_device(self._shared.precision, self.device)
         if self.device.type == "cpu" and self._shared.precision == "float32":
             kernels.uses_onednn()  # checks MDFA_GEMM, which small networks would never read
         self.tasks = load_tasks(self.experiments, tasks or TaskCache(data_dir, self.device), test=test)

@@ -149,10 +149,10 @@ def test_large_products_and_their_tiles(shared: bool) -> None:
 def test_scaled_updates_are_added_at_each_replicas_factor() -> None:
     w, delta, x = normal(3, 20, 10), normal(3, 8, 20, seed=1), normal(3, 8, 10, seed=2)
     alone = w[:1].clone()
-    kernels.add_outer_(alone, delta[:1], x[:1], [-0.1], equal=True)
+    kernels.add_outer_(alone, delta[:1], x[:1], [-0.1], FLOAT32, equal=True)
     for factors in ([-0.1, -0.1, -0.1], [-0.1, 0.5, -2.0]):
         found = w.clone()
-        kernels.add_outer_(found, delta, x, factors, equal=len(set(factors)) == 1)
+        kernels.add_outer_(found, delta, x, factors, FLOAT32, equal=len(set(factors)) == 1)
         exact = w.double() + torch.tensor(factors).double()[:, None, None] * (delta.double().mT @ x.double())
         assert relative(found.double(), exact) < 1e-5
         assert torch.equal(found[:1], alone)

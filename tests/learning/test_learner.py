@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mdfa_core.base.errors import GeometryError, InvalidValue
+from mdfa_core.compute.kernels import PRECISIONS
 from mdfa_core.learning.learner import Learner
 from mdfa_core.learning.optimizers import OPTIMIZERS
 from mdfa_core.nets import losses
@@ -96,7 +97,7 @@ def test_so_it_does_for_every_activation(activation: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["fc:32,16", "conv:16/3/2"])
-@pytest.mark.parametrize("precision", ["float64", "bfloat16"])
+@pytest.mark.parametrize("precision", [name for name in PRECISIONS if name != "float32"])
 def test_so_it_does_in_every_precision(architecture: str, precision: str) -> None:
     assert_alone_equals_stacked("mdfa", "adam", architecture, precision=precision, examples=32)
 
@@ -180,12 +181,20 @@ def test_without_hidden_layers_all_methods_are_the_same(method: str, optimizer: 
 
 
 @pytest.mark.parametrize(
-    ("method", "outputs", "architecture"),
-    pairwise(METHODS, [1, 3], ["fc:20,15", "conv:4/3/2,6/2/1", "conv:4/3/2+fc:9"]),
+    ("method", "outputs", "architecture", "rounded_to"),
+    pairwise(
+        METHODS,
+        [1, 3],
+        ["fc:20,15", "conv:4/3/2,6/2/1", "conv:4/3/2+fc:9"],
+        [("bfloat16", 2e-2), ("tf32", 2e-3)],
+    ),
 )
-def test_bfloat16_operands_are_close_to_float32(method: str, outputs: int, architecture: str) -> None:
+def test_rounded_operands_are_close_to_float32(
+    method: str, outputs: int, architecture: str, rounded_to: tuple[str, float]
+) -> None:
     batches, updates, learners = [], [], []
-    for precision in ("float32", "bfloat16"):
+    name, within = rounded_to
+    for precision in ("float32", name):
         network = network_of(architecture, outputs=outputs, precision=precision)
         learner = learner_of(network, method, scale=0.2)
         batch = learner.observe(*batch_of(network, 16))
@@ -193,20 +202,21 @@ def test_bfloat16_operands_are_close_to_float32(method: str, outputs: int, archi
         updates.append(learner.updates(batch).tensors())
         learners.append(learner)
 
-    assert relative(batches[1].forward_pass.logits_RNC, batches[0].forward_pass.logits_RNC) < 2e-2
+    assert relative(batches[1].forward_pass.logits_RNC, batches[0].forward_pass.logits_RNC) < within
     full, rounded = (torch.cat([tensor.flatten() for tensor in tensors]) for tensors in updates)
     assert rounded.dtype == torch.float32
-    assert 0 < relative(rounded, full) < 2e-2
+    assert 0 < relative(rounded, full) < within
 
     for learner, batch in zip(learners, batches, strict=True):
         learner.learn(batch)
     for after, rounded_after in zip(*(learner.parameters.tensors() for learner in learners), strict=True):
-        assert relative(rounded_after, after) < 2e-2
+        assert relative(rounded_after, after) < within
 
 
-def test_small_updates_are_not_lost_to_bfloat16() -> None:
-    # Weights stay float32: 10⁻⁴ of a weight is below bfloat16's resolution, and a sum of such steps must not vanish.
-    network = network_of("fc:4", precision="bfloat16")
+@pytest.mark.parametrize("precision", ["bfloat16", "tf32"])
+def test_small_updates_are_not_lost_to_rounded_operands(precision: str) -> None:
+    # Weights stay float32: 10⁻⁴ of a weight is below these resolutions, and a sum of such steps must not vanish.
+    network = network_of("fc:4", precision=precision)
     learner = learner_of(network, "bp", rates=(1e-4,))
     before = learner.parameters.clone()
     learner.step(*batch_of(network, 8))

@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from mdfa_core import METHODS, OPTIMIZERS, Every, Experiment, Learner, Run
 from mdfa_core.base.errors import InvalidValue
+from mdfa_core.compute.kernels import PRECISIONS
 from mdfa_core.learning import cuda_graph
 from mdfa_core.learning.learner import Sums
 from mdfa_core.learning.optimizers import SGD, StepCounter
@@ -475,6 +476,19 @@ def test_a_run_goes_on_from_a_checkpoint(tmp_path: Any) -> None:
     assert said == whole
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_steps_are_replayed_in_every_precision(precision: str) -> None:
+    stacks = [learner_of(network_of(BOTH[0], precision=precision), "mdfa", rates=RATES, l2=PENALTIES) for _ in range(2)]
+    ours, theirs = steps_of(stacks[0]), steps_of(stacks[1], replayed=False)
+    for number in range(4):
+        inputs, labels = batch_of(stacks[0].network, EXAMPLES, replicas=3, seed=number)
+        for steps in (ours, theirs):
+            steps.take(inputs, labels)
+    assert ours.replaying
+    for found, exact in zip(state(ours), state(theirs), strict=True):
+        assert relative(found.double(), exact.double()) < 1e-6
+
+
 # --------------------------------------------------------------------------------------------------------------- a GPU
 
 
@@ -511,3 +525,25 @@ def test_replayed_steps_are_the_steps_on_a_gpu(
     assert ours.replaying is not METHODS[method].transport.draws
     for found, exact in zip(state(ours), state(theirs), strict=True):
         assert relative(found, exact) < 1e-6
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("net", ["fc:64,64", "conv:16/3/2,16/3/1+fc:32"])
+@pytest.mark.parametrize("method", ["bp", "mdfa"])
+def test_a_recorded_step_on_a_gpu_computes_in_tensor_float_too(
+    method: str, net: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replayed steps are as far from float64 as the CPU's emulation: the graph keeps the setting of its recording."""
+    monkeypatch.undo()
+    results = []
+    for name, precision in (("cpu", "float64"), ("cpu", "tf32"), ("cuda", "tf32"), ("cuda", "float32")):
+        network, device = network_of(net, image=(3, 16, 16), precision=precision), torch.device(name)
+        steps = steps_of(on_device(learner_of(network, method, rates=RATES, l2=PENALTIES), device))
+        for seed in range(5):
+            inputs, labels = (t.to(device) for t in batch_of(network, 64, replicas=3, seed=seed))
+            steps.take(inputs, labels)
+        assert steps.replaying is (name == "cuda")
+        results.append(torch.cat([t.flatten().double().cpu() for t in steps.learner.parameters.tensors()]))
+    emulated, found, full = (relative(result, results[0]) for result in results[1:])
+    assert 0.2 * emulated < found < 5 * emulated
+    assert full < 0.1 * emulated

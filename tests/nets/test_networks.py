@@ -9,6 +9,7 @@ import torch
 from hypothesis import strategies as st
 
 from mdfa_core.base.errors import GeometryError, InvalidValue, MdfaError, UnknownName
+from mdfa_core.compute.kernels import PRECISIONS
 from mdfa_core.nets.activations import ACTIVATIONS
 from mdfa_core.nets.layers import Conv, Dense
 from mdfa_core.nets.networks import NETWORKS, Architecture, Network, parse_architecture
@@ -199,7 +200,7 @@ def test_arrays_that_do_not_fit_are_refused(weights: list, biases: list | None, 
 @pytest.mark.parametrize(
     ("architecture", "shape"), [("fc:3", (2, 5, 12)), ("conv:2/2/1", (2, 5, 3, 2, 2)), ("fc:", (2, 5, 12))]
 )
-@pytest.mark.parametrize("precision", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_bytes_become_numbers_from_0_to_1_in_the_first_layers_shape(
     architecture: str, shape: tuple[int, ...], precision: str
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mdfa_core.base.errors import GeometryError, InvalidValue
+from mdfa_core.compute.kernels import PRECISIONS
 from mdfa_core.learning import probes
 from mdfa_core.learning.learner import Learner
 from mdfa_core.learning.optimizers import OPTIMIZERS
@@ -121,7 +122,7 @@ def test_which_methods_are_held_to_what() -> None:
         OPTIMIZERS,
         [Zeros(), ScaledUniform(1.0), Normal(0.1)],
         [0.0, 1e-6, 0.05],
-        ["float32", "float64", "bfloat16"],
+        PRECISIONS,
     ),
     ids=str,
 )
@@ -138,7 +139,7 @@ def test_constrained_weights_never_leave_their_set(optimizer: str, forward, floo
         l2=[0.01],
         floor=floor,
     )
-    least = torch.tensor(floor, dtype=torch.float32 if precision == "bfloat16" else getattr(torch, precision))
+    least = torch.tensor(floor, dtype=PRECISIONS[precision].storage)
 
     assert all((b >= 0).all() for b in learner.feedback)
     for step in range(20):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -25,6 +26,20 @@ from mdfa_core.nets.networks import Network, Parameters, parse_architecture
 from mdfa_core.rules.methods import METHODS, Method
 
 Array = NDArray[np.float64]
+
+# ------------------------------------------------------------------------------------------------------------- rounding
+
+
+def tensor_float(number: float) -> float:
+    """A float32 number rounded to 10 bits of mantissa, to the nearest, ties away from zero, by exact fractions."""
+    if not math.isfinite(number) or number == 0:
+        return number
+    exponent = max(math.frexp(number)[1] - 1, -126)
+    unit = Fraction(2) ** (exponent - 10)
+    units = math.floor(abs(Fraction(number)) / unit + Fraction(1, 2))
+    size = units * unit
+    return math.copysign(math.inf if size >= 2**128 else float(size), number)
+
 
 # ------------------------------------------------------------------------------------------------ convolution, by loops
 

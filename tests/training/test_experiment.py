@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from mdfa_core import ACTIVATIONS, DATASETS, METHODS, OPTIMIZERS, Experiment
 from mdfa_core.base.errors import InvalidValue, MdfaError, UnknownName
+from mdfa_core.compute.kernels import PRECISIONS
 from mdfa_core.nets.initializers import Normal, Zeros, parse
 from mdfa_core.nets.layers import Conv, Dense
 from mdfa_core.nets.networks import NETWORKS, Architecture
@@ -76,7 +77,7 @@ def _message(settings: dict[str, Any], error: type[MdfaError]) -> str:
         ("activation", "activation", list(ACTIVATIONS)),
         ("optimizer", "optimizer", list(OPTIMIZERS)),
         ("convention", "convention", ["paper", "released"]),
-        ("precision", "precision", ["float32", "float64", "bfloat16"]),
+        ("precision", "precision", list(PRECISIONS)),
         ("loss_scale", "loss scale", ["mean", "sum"]),
         ("evaluation", "evaluation", ["paper", "released"]),
         ("engine", "engine", ["torch", "compiled"]),
