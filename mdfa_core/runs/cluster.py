@@ -38,7 +38,8 @@ def workers(where: str) -> Iterator[Workers]:
 
     Args:
         where: empty for this process, `local:N` for N processes on this machine, or the address of a scheduler, such as
-            `tcp://host:8786`. A job uses one CPU thread, so choose N as the number of cores.
+            `tcp://host:8786`. A job uses one CPU thread, so choose N as the number of cores. On a GPU, all N share one
+            card.
 
     Raises:
         InvalidValue: `where` has another form.
@@ -103,6 +104,7 @@ class DaskWorkers(Workers):
 
     def __init__(self, client: Client, where: str) -> None:
         self.client, self.where = client, where
+        self._on_gpus: dict[tuple[str, tuple[str, ...]], int] = {}  # memory by device and workers
 
     @property
     def count(self) -> int:
@@ -119,11 +121,21 @@ class DaskWorkers(Workers):
         return found.pop()
 
     def memory(self, device: str) -> int:
-        """The smallest memory of a worker; workers on the same machine or GPU share its memory equally."""
+        """The smallest memory of a worker; workers on the same machine or GPU share its memory equally.
+
+        A GPU is asked once, before these workers train: later, their own stacks would count as taken.
+        """
+        with self._reached():
+            asked = device, tuple(sorted(self.client.nthreads()))
+        if asked in self._on_gpus:
+            return self._on_gpus[asked]
         found = self._answers(_memory, device)
         whose = {address: (urlsplit(address).hostname, gpu) for address, (gpu, _) in found.items()}
         sharing = Counter(whose.values())
-        return min(size // sharing[whose[address]] for address, (_, size) in found.items())
+        least = min(size // sharing[whose[address]] for address, (_, size) in found.items())
+        if all(gpu for gpu, _ in found.values()):
+            self._on_gpus[asked] = least
+        return least
 
     def run(self, next_job: NextJob) -> Iterator[tuple[Job, tuple[Record, ...]]]:
         from distributed import wait
@@ -226,7 +238,10 @@ def _versions() -> dict[str, Any]:
 def _run(job: Job) -> tuple[Record, ...]:
     """Run a job on a worker."""
     _keep_freed_memory()
-    return job.run()
+    try:
+        return job.run()
+    finally:
+        _give_back()
 
 
 def _resolved(name: str) -> str:
@@ -238,8 +253,23 @@ def _memory(device: str) -> tuple[str, int]:
 
     The name `cuda:0` can mean different GPUs to different workers, for example with dask-cuda.
     """
-    on_gpu = torch.device(device).type == "cuda"
-    return str(torch.cuda.get_device_properties(device).uuid) if on_gpu else "", free_memory(device)
+    if torch.device(device).type != "cuda":
+        return "", free_memory(device)
+    _give_back()
+    try:
+        return str(torch.cuda.get_device_properties(device).uuid), free_memory(device)
+    except RuntimeError as error:  # from CUDA, which is first used here
+        reason = str(error).partition("\n")[0]
+        raise DeviceError(
+            f"a worker cannot use {device} ({reason}): if the card admits only one process, use one worker a card, or "
+            f"'nvidia-smi -c DEFAULT'"
+        ) from None
+
+
+def _give_back() -> None:
+    """Give the GPU memory that PyTorch keeps for later back to the other processes on the card."""
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 @functools.cache

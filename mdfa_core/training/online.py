@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from mdfa_core.base.errors import GeometryError, InvalidValue
+from mdfa_core.compute.kernels import precision_named
 from mdfa_core.learning.compiled import NO_INDICES, Array, CompiledSteps
 from mdfa_core.learning.learner import Learner
 from mdfa_core.nets.activations import ACTIVATIONS
@@ -139,6 +140,10 @@ class OnlineLearner:
 
 def _learner(experiment: Experiment, inputs: int) -> Learner:
     network = Network(
-        parse_architecture(experiment.network), (inputs,), experiment.outputs, ACTIVATIONS[experiment.activation]
+        parse_architecture(experiment.network),
+        (inputs,),
+        experiment.outputs,
+        ACTIVATIONS[experiment.activation],
+        precision_named(experiment.precision),
     )
     return build_learner((experiment,), network, torch.device("cpu"))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mdfa_core import Every, Run
 from mdfa_core.base.errors import GeometryError, InvalidValue
+from mdfa_core.compute.kernels import PRECISIONS
 from mdfa_core.learning.compiled import ACTIVATION_NAMES, CompiledSteps
 from mdfa_core.learning.learner import Learner, Sums
 from mdfa_core.training.experiment import Experiment
@@ -136,6 +137,7 @@ def test_numbers_that_are_not_finite_stay() -> None:
         ({"method": "kp"}, "no KP: use one of bp, fa, dfa, mdfa"),
         ({"optimizer": "adam"}, "no Adam: use sgd"),
         ({"activation": "softplus"}, "no softplus: use one of tanh, hard-tanh, relu"),
+        *(({"precision": name}, "they compute in float32 only") for name in PRECISIONS if name != "float32"),
     ],
 )
 def test_what_cannot_be_compiled_is_refused(settings: dict[str, str], words: str) -> None:

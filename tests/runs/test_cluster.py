@@ -28,6 +28,7 @@ from mdfa_core.runs.sweep import Sweep
 from mdfa_core.runs.timing import cost
 from mdfa_core.runs.workers import InProcess, Job, NextJob
 from mdfa_core.training.experiment import Experiment
+from mdfa_core.training.memory import predicted_memory
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
 
@@ -369,10 +370,70 @@ def test_workers_of_unlike_devices_are_refused() -> None:
 )
 def test_what_workers_share_is_divided(gpus: tuple[str, ...], least: int) -> None:
     free = dict(zip(("tcp://a:1", "tcp://a:2", "tcp://b:1"), zip(gpus, (100, 90, 80), strict=True), strict=True))
-    client = SimpleNamespace(run=lambda function, device: free)
+    client = SimpleNamespace(run=lambda function, device: free, nthreads=lambda: dict.fromkeys(free, 1))
     workers = cluster.DaskWorkers(client, "tcp://host:8786")  # type: ignore[arg-type]
 
     assert workers.memory("cuda:0") == least
+
+
+@pytest.mark.parametrize(("gpu", "later"), [("A", 50), ("", 10)])
+def test_a_gpus_memory_is_asked_before_its_workers_take_it(gpu: str, later: int) -> None:
+    free, joined = {"tcp://a:1": (gpu, 100), "tcp://a:2": (gpu, 100)}, {"tcp://a:1": 1, "tcp://a:2": 1}
+    client = SimpleNamespace(run=lambda function, device: free, nthreads=lambda: joined)
+    workers = cluster.DaskWorkers(client, "local:2")  # type: ignore[arg-type]
+
+    assert workers.memory("cuda:0") == 50
+    free.update({address: (gpu, 20) for address in free})  # both are training
+    assert workers.memory("cuda:0") == later
+    joined["tcp://a:3"] = 1
+    assert workers.memory("cuda:0") == 10
+
+
+class FakeGpus:
+    """The part of a Dask client that packs jobs: two workers that share one card of 40 MiB."""
+
+    def nthreads(self) -> dict[str, int]:
+        return {"tcp://a:1": 1, "tcp://a:2": 1}
+
+    def run(self, question: Any, name: str) -> dict[str, Any]:
+        answer = {cluster._resolved: "cuda:0", cluster._memory: ("GPU-1", 40 << 20)}[question]
+        return dict.fromkeys(self.nthreads(), answer)
+
+
+def test_jobs_for_a_gpu_carry_the_device_and_fit_into_a_workers_share_of_the_card(store: Store) -> None:
+    workers = cluster.DaskWorkers(FakeGpus(), "local:2")  # type: ignore[arg-type]
+    experiments = [TINY.replace(network="fc:64,64", seed=seed) for seed in range(40)]
+    sweep = Sweep(experiments, store=store, workers=workers, device="cuda")
+    jobs = sweep.jobs
+
+    assert sweep.device == "cuda:0"
+    assert {job.device for job in jobs} == {"cuda:0"}
+    assert sum(len(job.experiments) for job in jobs) == 40
+    assert len(jobs) > 2  # a share holds fewer than half of them
+    most = max(len(job.experiments) for job in jobs)
+    assert most * predicted_memory(experiments[0], "cuda:0") <= 0.8 * (20 << 20)
+
+
+def test_a_card_that_admits_one_process_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(device: str) -> None:
+        raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable\nCUDA kernel errors ...")
+
+    monkeypatch.setattr(cluster.torch.cuda, "get_device_properties", busy)
+    with pytest.raises(
+        DeviceError, match=r"cannot use cuda:0 \(CUDA error: all [^\n]*unavailable\): if the card"
+    ) as caught:
+        cluster._memory("cuda:0")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_worker_gives_a_gpus_memory_back_after_every_job(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr(cluster.torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(cluster.torch.cuda, "empty_cache", lambda: given.append(True))
+    with contextlib.suppress(InvalidValue):
+        cluster._run(Job(experiments=(TINY, TINY.replace(method="bp")) if fails else (TINY,)))
+    assert given == [True]
 
 
 @pytest.mark.gpu
@@ -380,6 +441,23 @@ def test_a_worker_says_which_gpu_it_means() -> None:
     gpu, free = cluster._memory("cuda:0")
     assert gpu
     assert free > 0
+
+
+@pytest.mark.gpu
+def test_processes_of_this_machine_share_a_card(store: Store, tmp_path: Path) -> None:
+    with cluster.workers("local:2") as workers:
+        assert workers.device("cuda") == "cuda:0"
+        assert workers.memory("cuda:0") < 0.6 * free_memory("cuda:0")
+        jobs = [Noted(experiments=(run,), device="cuda:0", folder=str(tmp_path)) for run in MIXED]
+        done = [record for _, records in workers.run(_each(jobs)) for record in records]
+    here = [Job(experiments=(run,), device="cuda:0").run()[0] for run in MIXED]
+
+    assert len({_beginnings(tmp_path, run)[0] for run in MIXED}) == 2  # processes
+    assert all(record.provenance.device.startswith("cuda") for record in done)
+    found = {record.experiment.digest(): record for record in done}
+    for expected in here:
+        train = found[expected.experiment.digest()].best_train_accuracy
+        assert train == pytest.approx(expected.best_train_accuracy, abs=0.05)
 
 
 def test_a_scheduler_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from mdfa_core.base import devices
-from mdfa_core.base.errors import InvalidValue
+from mdfa_core.base.errors import DeviceError, InvalidValue
 from mdfa_core.base.registry import parse_list
 from mdfa_core.runs import cluster
 from mdfa_core.runs.store import Store
@@ -181,6 +181,7 @@ def estimate(
     The arguments are those of `fill`, and the number of notebooks that are run afterwards. The function connects to no
     cluster.
     """
+    device = _timed_on(device, where)
     seconds, processes = _training_seconds(wanted, store, data_dir, device, where)
     of = "one device"
     if devices.resolve(device).type == "cpu":
@@ -204,7 +205,7 @@ def training_share(
     notebooks: int = 0,
 ) -> float:
     """The share of training, 0 to 1, in the time that `estimate` tells."""
-    seconds, _ = _training_seconds(wanted, store, data_dir, device, where)
+    seconds, _ = _training_seconds(wanted, store, data_dir, _timed_on(device, where), where)
     return seconds / (seconds + notebooks * SECONDS)
 
 
@@ -214,6 +215,17 @@ def _training_seconds(wanted: Plan, store: Any, data_dir: Any, device: str, wher
     with Store(store) as runs:
         seconds = Reproduction(wanted, runs, data_dir=data_dir or None, device=device).seconds()
     return (seconds / processes if devices.resolve(device).type == "cpu" else seconds), processes
+
+
+def _timed_on(device: str, where: str) -> str:
+    """The device of this machine that stands for `device`, which only the workers of a scheduler may have."""
+    try:
+        devices.resolve(device)
+    except DeviceError:
+        if cluster.processes(where) is not None:
+            raise
+        return "auto"
+    return device
 
 
 def duration(seconds: float) -> str:

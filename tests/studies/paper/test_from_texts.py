@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mdfa_core.base.errors import InvalidValue, MdfaError, UnknownName
+from mdfa_core.base.errors import DeviceError, InvalidValue, MdfaError, UnknownName
 from mdfa_core.runs.notes import CellNote
 from mdfa_core.runs.store import Store
 from mdfa_core.studies.paper import from_texts
@@ -122,6 +122,22 @@ def test_an_estimate_is_shared_by_the_processes_of_this_machine(
     estimate = from_texts.estimate(from_texts.plan(1, **ONE), tmp_path / "runs.sqlite", device=device, where=where)
 
     assert estimate.startswith(f"1 cell, about {words}")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
+def test_an_estimate_for_the_gpus_of_other_machines_needs_none_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mdfa_core.studies.paper.reproduction.seconds_an_epoch", lambda *_, device, **__: len(device))
+    wanted, store = from_texts.plan(1, **ONE), tmp_path / "runs.sqlite"
+    here, there = (
+        from_texts.estimate(wanted, store, device=device, where="tcp://host:8786") for device in ("auto", "cuda")
+    )
+    assert here == there
+    assert from_texts.training_share(wanted, store, device="cuda", where="tcp://host:8786") == 1
+    for where in ("", "local:2"):
+        with pytest.raises(DeviceError, match="no CUDA device"):
+            from_texts.estimate(wanted, store, device="cuda", where=where)
 
 
 def test_the_estimate_and_the_bar_cover_the_notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
