@@ -1,7 +1,7 @@
 """Convolutions of a stack of replicas in batched calls, by the algorithm that is fastest on the device.
 
-Used on GPUs (see `replicas.per_replica`). There are three algorithms for each of a convolution's three products, equal
-but for rounding. The first use of a shape measures all three.
+Used on GPUs (see `replicas.per_replica`). There are several algorithms for each of a convolution's three products
+(`ALGORITHMS`), equal but for rounding. The first use of a shape measures all of them.
 
 Axes: R replica, N example, C channels, F filters, K kernel, H W space, P output positions.
 """
@@ -12,12 +12,14 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mdfa_core.compute.streams import side_by_side
 from mdfa_core.compute.tensor_float import float32_products
 
 _log = logging.getLogger(__name__)
@@ -163,22 +165,84 @@ def _patches(x: Tensor, kernel: int, stride: int) -> Tensor:
     return columns.unflatten(0, x.shape[:2]).transpose(1, 2).flatten(2)
 
 
-def _convolve_by_replica(x: Tensor, w: Tensor, stride: int) -> Tensor:
-    return torch.stack([torch.conv2d(x[r if len(x) > 1 else 0], w[r], None, stride) for r in range(len(w))])
+def _convolve_channels_last(x: Tensor, w: Tensor, stride: int) -> Tensor:
+    """As `_convolve_grouped`, with the channels of a pixel side by side in memory."""
+    y = torch.conv2d(_channels_last(x), _last(w.flatten(0, 1)), None, stride, groups=x.shape[0])
+    return y.unflatten(1, (w.shape[0], -1)).transpose(0, 1)
 
 
-def _error_by_replica(delta: Tensor, w: Tensor, stride: int, height: int, width: int) -> Tensor:
-    return torch.cat([_error_grouped(delta[r : r + 1], w[r : r + 1], stride, height, width) for r in range(len(w))])
+def _error_channels_last(delta: Tensor, w: Tensor, stride: int, height: int, width: int) -> Tensor:
+    replicas, examples, channels = delta.shape[0], delta.shape[1], w.shape[2]
+    x = delta.new_empty(1).expand(examples, replicas * channels, height, width)  # only its shape is read
+    filters = _last(w.flatten(0, 1))
+    y = gradient(_channels_last(delta), x, filters, stride, (True, False, False), groups=replicas)[0]
+    return y.unflatten(1, (replicas, channels)).transpose(0, 1)
 
 
-def _outer_by_replica(delta: Tensor, x: Tensor, stride: int, kernel: int) -> Tensor:
+def _outer_channels_last(delta: Tensor, x: Tensor, stride: int, kernel: int) -> Tensor:
+    replicas, filters, channels = delta.shape[0], delta.shape[2], x.shape[2]
+    if delta.device.type == "cpu":  # in PyTorch 2.13.0, oneDNN's kernel, not used for float64, writes beyond its memory
+        made, x = delta.double(), x.double()
+    else:
+        made = delta
+    w = _last(made.new_empty((replicas * filters, channels, kernel, kernel)))  # its values are not read
+    mask = (False, True, False)
+    g = gradient(_channels_last(made), _channels_last(x), w, stride, mask, groups=x.shape[0])[1]
+    return g.unflatten(0, (replicas, filters)).to(delta.dtype)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """[R, N, C, H, W] as [N, R·C, H, W] in the memory order N H W R C."""
+    return x.permute(1, 3, 4, 0, 2).contiguous().flatten(3).permute(0, 3, 1, 2)
+
+
+def _last(w: Tensor) -> Tensor:
+    return w.contiguous(memory_format=torch.channels_last)
+
+
+Caller = Callable[[Sequence[Callable[[], Tensor]], torch.device], list[Tensor]]
+"""Makes independent calls and returns their results."""
+
+
+def _in_turn(calls: Sequence[Callable[[], Tensor]], device: torch.device) -> list[Tensor]:
+    return [call() for call in calls]
+
+
+def _convolve_each(made: Caller, x: Tensor, w: Tensor, stride: int) -> Tensor:
+    """One call for every replica."""
+    calls = [partial(torch.conv2d, x[r if len(x) > 1 else 0], w[r], None, stride) for r in range(len(w))]
+    return torch.stack(made(calls, w.device))
+
+
+def _error_each(made: Caller, delta: Tensor, w: Tensor, stride: int, height: int, width: int) -> Tensor:
+    rows = [slice(r, r + 1) for r in range(len(w))]
+    calls = [partial(_error_grouped, delta[r], w[r], stride, height, width) for r in rows]
+    return torch.cat(made(calls, w.device))
+
+
+def _outer_each(made: Caller, delta: Tensor, x: Tensor, stride: int, kernel: int) -> Tensor:
     rows = [slice(r, r + 1) for r in range(len(delta))]
-    return torch.cat([_outer_grouped(delta[r], x[r] if len(x) > 1 else x, stride, kernel) for r in rows])
+    calls = [partial(_outer_grouped, delta[r], x[r] if len(x) > 1 else x, stride, kernel) for r in rows]
+    return torch.cat(made(calls, delta.device))
+
+
+def _each(made: Caller) -> dict[str, Callable[..., Tensor]]:
+    products = {"convolve": _convolve_each, "error": _error_each, "outer": _outer_each}
+    return {kind: partial(product, made) for kind, product in products.items()}
 
 
 ALGORITHMS: dict[str, dict[str, Callable[..., Tensor]]] = {
     "grouped": {"convolve": _convolve_grouped, "error": _error_grouped, "outer": _outer_grouped},
     "unfolded": {"convolve": _convolve_unfolded, "error": _error_unfolded, "outer": _outer_unfolded},
-    "by replica": {"convolve": _convolve_by_replica, "error": _error_by_replica, "outer": _outer_by_replica},
+    "channels last": {
+        "convolve": _convolve_channels_last,
+        "error": _error_channels_last,
+        "outer": _outer_channels_last,
+    },
+    "by replica": _each(_in_turn),
+    "on streams": _each(side_by_side),
 }
-"""Algorithm → kind of product → function. All algorithms give equal results but for rounding."""
+"""Algorithm → kind of product → function. All algorithms give equal results but for rounding.
+
+`channels last` and `on streams` have never run on a GPU.
+"""

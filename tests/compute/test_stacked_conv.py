@@ -26,12 +26,16 @@ def random(*shape: int) -> Tensor:
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize(("filters", "kernel"), [(4, 3), (1, 2), (2, 1)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("way", stacked_conv.ALGORITHMS)
-def test_every_way_is_the_loop(way: str, stride: int, filters: int, kernel: int, shared: bool) -> None:
-    x, w = random(1 if shared else R, N, 3, HEIGHT, WIDTH), random(R, filters, 3, kernel, kernel)
+def test_every_way_is_the_loop(
+    way: str, dtype: torch.dtype, stride: int, filters: int, kernel: int, shared: bool
+) -> None:
+    shapes = (1 if shared else R, N, 3, HEIGHT, WIDTH), (R, filters, 3, kernel, kernel)
+    x, w = (random(*shape).to(dtype) for shape in shapes)
     products = stacked_conv.ALGORITHMS[way]
     y = products["convolve"](x, w, stride)
-    delta = random(*y.shape)
+    delta = random(*y.shape).to(dtype)
     back, gradient = products["error"](delta, w, stride, HEIGHT, WIDTH), products["outer"](delta, x, stride, kernel)
 
     for r in range(R):
@@ -41,7 +45,26 @@ def test_every_way_is_the_loop(way: str, stride: int, filters: int, kernel: int,
             (back, convolve_back(delta[r].numpy(), w[r].numpy(), stride, image.shape)),
             (gradient, convolve_gradient(delta[r].numpy(), image, stride, w[r].shape)),
         ):
-            torch.testing.assert_close(found[r], torch.from_numpy(expected))
+            torch.testing.assert_close(found[r], torch.from_numpy(expected).to(dtype))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_channels_last_convolutions_get_pixels_with_their_channels_side_by_side(shared: bool) -> None:
+    class Operands(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if "convolution" in function.name():
+                operands = [a for a in args if isinstance(a, Tensor) and a.stride() != (0,) * a.dim()]
+                seen.append([a.is_contiguous(memory_format=torch.channels_last) for a in operands])
+            return function(*args, **(kwargs or {}))
+
+    seen: list[list[bool]] = []
+    x, w = random(1 if shared else R, N, 3, HEIGHT, WIDTH), random(R, 4, 3, 3, 3)
+    products = stacked_conv.ALGORITHMS["channels last"]
+    with Operands():
+        delta = products["convolve"](x, w, 1)
+        products["error"](delta, w, 1, HEIGHT, WIDTH)
+        products["outer"](delta, x, 1, 3)
+    assert seen == [[True, True], [True, True], [True, True, True]]  # the error's input is a shape without memory
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
