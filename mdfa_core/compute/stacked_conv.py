@@ -227,8 +227,11 @@ def _outer_each(made: Caller, delta: Tensor, x: Tensor, stride: int, kernel: int
 
 
 def _each(made: Caller) -> dict[str, Callable[..., Tensor]]:
-    products = {"convolve": _convolve_each, "error": _error_each, "outer": _outer_each}
-    return {kind: partial(product, made) for kind, product in products.items()}
+    return {
+        "convolve": partial(_convolve_each, made),
+        "error": partial(_error_each, made),
+        "outer": partial(_outer_each, made),
+    }
 
 
 ALGORITHMS: dict[str, dict[str, Callable[..., Tensor]]] = {
