@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -245,8 +244,7 @@ def _description(record: Record) -> Iterator[str]:
         "settings": record.experiment.to_dict(),
         "outcome": outcome,
         "curve": _curve(record),
-        "provenance": dataclasses.asdict(record.provenance)
-        | {"data checksum": record.checksum, "numerics": record.numerics},
+        "provenance": record.provenance.to_dict() | {"data checksum": record.checksum, "numerics": record.numerics},
     }
     yield f"run {record.key}"
     for title, values in parts.items():

@@ -1,24 +1,28 @@
 """Convolutions of a stack of replicas in batched calls, by the algorithm that is fastest on the device.
 
 Used on GPUs (see `replicas.per_replica`). There are several algorithms for each of a convolution's three products
-(`ALGORITHMS`), equal but for rounding. The first use of a shape measures all of them.
+(`ALGORITHMS`), equal but for rounding. The first use of a shape measures all of them; the choice is kept for later
+processes (`choices`).
 
 Axes: R replica, N example, C channels, F filters, K kernel, H W space, P output positions.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mdfa_core.compute import choices
 from mdfa_core.compute.streams import side_by_side
 from mdfa_core.compute.tensor_float import float32_products
 
@@ -62,27 +66,87 @@ def batched(kind: str, a: Tensor, b: Tensor, stride: int, *sizes: int, fp32_prec
         `convolve`: [R, N, F, H′, W′]; `error`: [R, N, C, H, W]; `outer`: [R, F, C, K, K].
     """
     with float32_products(fp32_precision):
-        shapes = tuple(a.shape), tuple(b.shape)
-        name = fastest_algorithm(kind, *shapes, stride, sizes, a.dtype, a.device, fp32_precision)
+        product = Product(kind, tuple(a.shape), tuple(b.shape), stride, sizes, a.dtype, fp32_precision)
+        name = fastest_algorithm(product, a.device)
+        noted: dict[Product, str] | None = getattr(_notes, "taken", None)
+        if noted is not None:
+            noted[product] = name
         return ALGORITHMS[name][kind](a, b, stride, *sizes)
 
 
-@functools.lru_cache(maxsize=256)
-def fastest_algorithm(
-    kind: str,
-    a_shape: tuple[int, ...],
-    b_shape: tuple[int, ...],
-    stride: int,
-    sizes: tuple[int, ...],
-    dtype: torch.dtype,
-    device: torch.device,
-    fp32_precision: str,
-) -> str:
-    """The name of the fastest algorithm for these shapes, measured once: the best of three calls after a warm-up.
+class Product(NamedTuple):
+    """A convolution's product for a stack: the arguments of `batched`, with shapes and a dtype for the operands."""
 
-    The caller has set `fp32_precision`, which is only part of the key.
+    kind: str
+    a: tuple[int, ...]
+    b: tuple[int, ...]
+    stride: int
+    sizes: tuple[int, ...]
+    dtype: torch.dtype
+    fp32_precision: str
+
+    def __str__(self) -> str:
+        a, b = ("x".join(map(str, shape)) for shape in (self.a, self.b))
+        numbers = " ".join(map(str, (self.stride, *self.sizes)))
+        return f"{self.kind} {a} {b} {numbers} {str(self.dtype).removeprefix('torch.')} {self.fp32_precision}"
+
+
+_notes = threading.local()  # `taken`: where this thread notes its algorithms
+
+
+@contextmanager
+def noting(taken: dict[Product, str]) -> Iterator[None]:
+    """In this `with` block, enter the algorithm of every product that this thread computes by `batched`."""
+    before, _notes.taken = getattr(_notes, "taken", None), taken
+    try:
+        yield
+    finally:
+        _notes.taken = before
+
+
+def described(taken: Mapping[Product, str]) -> str | None:
+    """The products of each algorithm as one line of text; None if there are none."""
+    products: dict[str, list[str]] = {}
+    for product, name in taken.items():
+        products.setdefault(name, []).append(str(product))
+    return "; ".join(f"{name}: {', '.join(sorted(products[name]))}" for name in sorted(products)) or None
+
+
+_chosen: dict[tuple[Product, torch.device], str] = {}
+_choosing = threading.Lock()  # one thread measures at a time
+
+
+def fastest_algorithm(product: Product, device: torch.device) -> str:
+    """The name of the fastest algorithm for a product: of this process, of the file (`choices`), or measured now.
+
+    The caller has set `fp32_precision`.
     """
-    a, b = (torch.full(shape, 0.5, dtype=dtype, device=device) for shape in (a_shape, b_shape))
+    name = _chosen.get((product, device))
+    if name is None:
+        with _choosing:
+            name = _chosen.get((product, device)) or _choose(product, device)
+            _chosen[product, device] = name
+    return name
+
+
+def forget() -> None:
+    """Forget the algorithms that this process has chosen."""
+    _chosen.clear()
+
+
+def _choose(product: Product, device: torch.device) -> str:
+    where = choices.place(device, ALGORITHMS)
+    known = choices.known(where, str(product)) if where else None
+    if known in ALGORITHMS:
+        return known
+    name = _measure(product, device)
+    kept = choices.keep(where, str(product), name) if where else name
+    return kept if kept in ALGORITHMS else name
+
+
+def _measure(product: Product, device: torch.device) -> str:
+    """The name of the fastest algorithm: the best of three calls after a warm-up."""
+    a, b = (torch.full(shape, 0.5, dtype=product.dtype, device=device) for shape in (product.a, product.b))
     seconds = {}
     for name, products in ALGORITHMS.items():
         times = []
@@ -90,14 +154,14 @@ def fastest_algorithm(
             for _ in range(4):
                 _wait(device)
                 start = time.perf_counter()
-                products[kind](a, b, stride, *sizes)
+                products[product.kind](a, b, product.stride, *product.sizes)
                 _wait(device)
                 times.append(time.perf_counter() - start)
         except torch.OutOfMemoryError:  # im2col takes K² times the memory of its input
             times = [math.inf] * 2
         seconds[name] = min(times[1:])
     best = min(seconds, key=lambda name: seconds[name])
-    _log.debug("%s of %s and %s: %s", kind, a_shape, b_shape, {k: f"{v * 1e3:.3g} ms" for k, v in seconds.items()})
+    _log.debug("%s: %s", product, {name: f"{taken * 1e3:.3g} ms" for name, taken in seconds.items()})
     return best
 
 

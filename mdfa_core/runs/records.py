@@ -31,6 +31,7 @@ from mdfa_core.base.schema import (
     parse_json,
 )
 from mdfa_core.base.text import shown
+from mdfa_core.compute.stacked_conv import described
 from mdfa_core.training.events import Diverged, Evaluated, Event, Finished, Probed, Progress
 from mdfa_core.training.experiment import Experiment
 from mdfa_core.training.run import NUMERICS, Run
@@ -112,6 +113,8 @@ class Provenance:
         commit: of this code, followed by `-dirty` if files differed; None outside a repository.
         command: the command line (`command_line`); None: not recorded, as in runs of mdfa 0.1.
         finished: time of the end, UTC, ISO 8601.
+        convolutions: the algorithms of a stack's convolutions on a GPU and the products that each computed (see
+            `stacked_conv`). They were chosen by measuring, and change the last bits. None if there were none.
     """
 
     seconds: Duration
@@ -125,6 +128,11 @@ class Provenance:
     commit: str | None
     command: str | None
     finished: str
+    convolutions: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name, without `convolutions` if there were none, as in runs from before that field."""
+        return {name: v for name, v in dataclasses.asdict(self).items() if v is not None or name != "convolutions"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +190,7 @@ class Record:
             "experiment": self.experiment.written(),
             "curve": _columns(Point, self.curve),
             "probes": _columns(Probe, self.probes),
-            "provenance": dataclasses.asdict(self.provenance),
+            "provenance": self.provenance.to_dict(),
         }
         return plain
 
@@ -342,6 +350,7 @@ class Recorder:
                 commit=self._commit,
                 command=self.command,
                 finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                convolutions=described(self.run.convolutions),
             ),
         )
 

@@ -255,7 +255,8 @@ class Store:
             with self._decoding(_run_name(key)):
                 _check_sum(stored)
                 reached = checked_outcome(parse_json(outcome) | own)
-                everything = {**ADDED_LATER, **parse_json(settings)} | reached | own | parse_json(provenance)
+                provenance = {"convolutions": None, **parse_json(provenance)}
+                everything = {**ADDED_LATER, **parse_json(settings)} | reached | own | provenance
                 row = {name: everything[name] for name in kinds}
                 wrong = [name for name, value in row.items() if type(value) not in kinds[name]]
                 if wrong:

@@ -22,7 +22,8 @@ from torch import Tensor
 from mdfa_core.base import devices
 from mdfa_core.base.devices import cpu_by_default
 from mdfa_core.base.errors import CheckpointError, InvalidValue, UnknownName
-from mdfa_core.compute import kernels
+from mdfa_core.compute import choices, kernels
+from mdfa_core.compute.stacked_conv import Product, noting
 from mdfa_core.data import StackedSplits, TaskCache
 from mdfa_core.learning.learner import Learner, Sums
 from mdfa_core.learning.probes import Sample
@@ -82,11 +83,13 @@ class Run:
         step: the last mini-batch, from 1; 0 before the first.
         steps, steps_per_epoch: mini-batches of the whole run and of an epoch.
         started, finished: whether the first, or the last, event was made.
+        convolutions: the algorithm of every product of a convolution that was computed for the whole stack, since the
+            run was made or loaded; empty on a CPU.
 
     Raises:
         InvalidValue: there is no experiment, or the experiments do not fit into one stack; or compiled steps cannot
-            train their network; or one of the environment variables MDFA_GEMM and MDFA_GRAPH has an unknown value; or
-            this machine has fewer cores than `threads`.
+            train their network; or one of the environment variables MDFA_CHOICES, MDFA_GEMM and MDFA_GRAPH has an
+            unknown value; or this machine has fewer cores than `threads`.
         GeometryError: the network does not fit the images.
         DataError: the data is missing or broken.
         DeviceError: this machine has no such device, or the device cannot compute in this precision.
@@ -112,6 +115,7 @@ class Run:
         kernels.check_device(self._shared.precision, self.device)
         if self.device.type == "cpu" and self._shared.precision == "float32":
             kernels.uses_onednn()  # checks MDFA_GEMM, which small networks would never read
+        choices.enabled()  # checks MDFA_CHOICES, which a CPU never reads
         self.tasks = load_tasks(self.experiments, tasks or TaskCache(data_dir, self.device), test=test)
         self.steps_per_epoch = shared_steps_per_epoch(self._shared, [len(task.train) for task in self.tasks])
         self.steps = self.steps_per_epoch * self._shared.epochs
@@ -125,6 +129,7 @@ class Run:
         self._examples = 0  # the number of these examples
         self._steps = StepRunner(self.learner, self._sums, engine=self._shared.engine)
         self._outcomes = Outcomes(self.learner.parameters)
+        self.convolutions: dict[Product, str] = {}
         self._pending: deque[Event] = deque()  # events that were made and not yet taken
 
     @property
@@ -193,14 +198,15 @@ class Run:
             self.started = True
             self._pending.append(self._first_event())
             if self._validates_before:
-                self._validate_initial_weights()
+                with noting(self.convolutions):
+                    self._validate_initial_weights()
         last = math.inf if steps is None else self.step + steps
         while True:
             while self._pending:
                 yield self._pending.popleft()
             if self.finished or self.step >= last:
                 return
-            with self._thread_count.in_force(self.fixed_threads, lambda: self.step):
+            with self._thread_count.in_force(self.fixed_threads, lambda: self.step), noting(self.convolutions):
                 until = time.monotonic() + _ROUND_SECONDS
                 while True:
                     self._train_step(progress_clock, probe_clock, sample)

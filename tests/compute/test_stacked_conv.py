@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mdfa_core.compute import kernels, stacked_conv
+from mdfa_core.compute import choices, kernels, stacked_conv
 from mdfa_core.compute.kernels import PRECISIONS
 from tests.support.references import convolve, convolve_back, convolve_gradient
 
@@ -84,7 +86,7 @@ def test_kernels_take_the_chosen_way(way: str, precision: str, monkeypatch: pyte
     expected = products()
     asked = []
     monkeypatch.setattr("mdfa_core.compute.replicas.PER_REPLICA_DEVICES", frozenset())
-    monkeypatch.setattr(stacked_conv, "fastest_algorithm", lambda kind, *of: asked.append(kind) or way)
+    monkeypatch.setattr(stacked_conv, "fastest_algorithm", lambda product, device: asked.append(product.kind) or way)
     for found, by_turns in zip(products(), expected, strict=True):
         assert found.dtype is of.storage
         torch.testing.assert_close(found, by_turns, rtol=1e-2 if of.mixed else 1e-5, atol=3e-2 if of.mixed else 1e-5)
@@ -106,14 +108,84 @@ def test_the_fastest_way_is_measured_once_and_one_that_lacks_memory_is_passed_ov
         return {"convolve": convolve}
 
     monkeypatch.setattr(stacked_conv, "ALGORITHMS", {"greedy": way("greedy", True), "modest": way("modest", False)})
-    stacked_conv.fastest_algorithm.cache_clear()
+    stacked_conv.forget()
     with caplog.at_level(logging.DEBUG, logger="mdfa_core.compute.stacked_conv"):
         for _ in range(3):
             stacked_conv.batched("convolve", random(1, 1, 1, 4, 4), random(2, 1, 1, 2, 2), 1)
 
     assert calls == {"greedy": 1, "modest": 4 + 3}
     assert len(caplog.records) == 1
-    stacked_conv.fastest_algorithm.cache_clear()
+    stacked_conv.forget()
+
+
+class TestChoice:
+    """The choice on a pretended card; `choices` has its own tests of the file."""
+
+    OPERANDS = (random(1, 1, 1, 4, 4), random(2, 1, 1, 2, 2), 1)
+
+    @pytest.fixture(autouse=True)
+    def card(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+        monkeypatch.setattr(choices, "place", lambda device, options: "a card")
+        monkeypatch.setattr(choices, "_file", lambda: tmp_path / "choices.json")
+        stacked_conv.forget()
+        yield
+        stacked_conv.forget()
+
+    @pytest.fixture
+    def measured(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        measured = []
+        monkeypatch.setattr(
+            stacked_conv, "_measure", lambda product, device: measured.append(str(product)) or "grouped"
+        )
+        return measured
+
+    def test_a_later_process_does_not_measure(self, measured: list[str]) -> None:
+        for _ in range(2):
+            stacked_conv.batched("convolve", *self.OPERANDS)
+            stacked_conv.forget()  # as a new process
+        assert measured == ["convolve 1x1x1x4x4 2x1x1x2x2 1 float64 ieee"]
+
+    @pytest.mark.parametrize("other", [{"fp32_precision": "tf32"}, {"stride": 2}, {"dtype": torch.float32}])
+    def test_another_precision_or_shape_is_measured(self, measured: list[str], other: dict[str, Any]) -> None:
+        stride, dtype = other.pop("stride", 1), other.pop("dtype", torch.float64)
+        stacked_conv.batched("convolve", *self.OPERANDS)
+        stacked_conv.batched("convolve", *(t.to(dtype) for t in self.OPERANDS[:2]), stride, **other)
+        assert len(set(measured)) == 2
+
+    def test_an_algorithm_that_does_not_exist_is_not_taken(self, measured: list[str]) -> None:
+        choices.keep("a card", "convolve 1x1x1x4x4 2x1x1x2x2 1 float64 ieee", "by magic")
+        stacked_conv.batched("convolve", *self.OPERANDS)
+        assert len(measured) == 1
+
+    def test_threads_measure_one_after_the_other(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        inside, most = [], []
+
+        def measure(product: stacked_conv.Product, device: torch.device) -> str:
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.01)
+            inside.pop()
+            return "grouped"
+
+        monkeypatch.setattr(stacked_conv, "_measure", measure)
+        threads = [threading.Thread(target=stacked_conv.batched, args=("convolve", *self.OPERANDS)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert most == [1]
+
+    def test_the_algorithms_of_a_block_are_noted(self, measured: list[str]) -> None:
+        outer: dict[stacked_conv.Product, str] = {}
+        inner: dict[stacked_conv.Product, str] = {}
+        with stacked_conv.noting(outer):
+            with stacked_conv.noting(inner):
+                stacked_conv.batched("convolve", *self.OPERANDS)
+            stacked_conv.batched("convolve", *self.OPERANDS[:2], 2)
+        stacked_conv.batched("convolve", *self.OPERANDS[:2], 3)
+        assert stacked_conv.described(inner) == "grouped: convolve 1x1x1x4x4 2x1x1x2x2 1 float64 ieee"
+        assert stacked_conv.described(outer) == "grouped: convolve 1x1x1x4x4 2x1x1x2x2 2 float64 ieee"
+        assert stacked_conv.described({}) is None
 
 
 class TestFloat32:
@@ -134,7 +206,7 @@ class TestFloat32:
             return torch.zeros(1)
 
         monkeypatch.setattr(stacked_conv, "ALGORITHMS", {"only": {"convolve": way}})
-        stacked_conv.fastest_algorithm.cache_clear()
+        stacked_conv.forget()
         return found
 
     def test_holds_within_and_not_beyond(self, monkeypatch: pytest.MonkeyPatch) -> None:

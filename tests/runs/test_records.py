@@ -16,6 +16,7 @@ from mdfa_core import Every, Experiment, Run
 from mdfa_core.base import machine
 from mdfa_core.base.errors import InvalidValue, UnknownName
 from mdfa_core.runs.records import OUTCOME, Point, Record, Recorder, run_key, written_key
+from mdfa_core.runs.store import Store
 from mdfa_core.training.events import Evaluated, Event, Finished, Probed
 from mdfa_core.training.run import NUMERICS
 from tests.support.synthetic_records import CHECKSUM, record
@@ -153,6 +154,29 @@ def test_the_provenance_says_where_the_numbers_come_from() -> None:
     assert (provenance.device, provenance.threads) == ("cpu", 1)
     assert provenance.commit == machine.commit()
     assert provenance.finished.endswith("+00:00")
+
+
+@pytest.mark.usefixtures("batched_replicas")
+def test_the_provenance_names_the_algorithms_of_a_stacks_convolutions(tmp_path: Path) -> None:
+    conv = Experiment(network="conv:2/3/2", epochs=1)
+    _, records = recorded(conv, conv.replace(seed=1))
+    convolutions = records[0].provenance.convolutions
+    assert convolutions is not None
+    assert convolutions.startswith("grouped: convolve ")
+    assert ", outer " in convolutions
+    assert all(Record.from_json(made.to_json()) == made for made in records)
+    with Store(tmp_path / "runs.sqlite") as store:
+        store.add(records)
+        assert [row["convolutions"] for row in store.rows()] == [convolutions] * 2
+
+
+def test_a_run_without_such_algorithms_is_written_as_before_they_were_recorded(tmp_path: Path) -> None:
+    _, records = recorded(SMALL)
+    assert records[0].provenance.convolutions is None
+    assert "convolutions" not in records[0].to_dict()["provenance"]
+    with Store(tmp_path / "runs.sqlite") as store:
+        store.add(records)
+        assert [row["convolutions"] for row in store.rows()] == [None]
 
 
 def test_a_run_under_way_is_not_recorded() -> None:
