@@ -1,7 +1,8 @@
 """Record the presets of the app and write them into docs/gallery/: pages that open from disk and replay by themselves.
 
-Usage: python studies/gallery.py [--pages] [PRESET ...]; all presets if left out. It takes some minutes. With --pages,
-nothing is trained: the recordings in the pages get the current module, texts and index.
+Usage: python studies/gallery.py [--pages | --first] [PRESET ...]; all presets if left out. It takes some minutes.
+With --pages, nothing is trained: the recordings in the pages get the current module, texts and index. With --first,
+only the recording that a first visit to the page shows is written (mdfa_app/assets/first.json).
 """
 
 from __future__ import annotations
@@ -12,26 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mdfa_app.settings.presets import PRESETS, Preset
-from mdfa_app.settings.rules import rules
-from mdfa_core import Run
-from mdfa_core.stage import record, recording_in, replay_page
+from mdfa_app.settings.presets import PRESETS
+from mdfa_app.stage import first
+from mdfa_app.stage.replay import record_preset
+from mdfa_core.stage import recording_in, replay_page
 
-GALLERY = Path(__file__).resolve().parent.parent / "docs" / "gallery"
+ROOT = Path(__file__).resolve().parent.parent
+GALLERY = ROOT / "docs" / "gallery"
+FIRST = ROOT / "mdfa_app" / "assets" / first.RECORDING
 QUESTION = "Does each hidden unit hear in which direction to change?"
 INDEX = Path(__file__).with_suffix(".html")
-
-
-def recorded(preset: Preset) -> dict[str, Any]:
-    """Train the rules of a preset and record them."""
-    known = rules()
-    runs = {}
-    for name in preset.rules:
-        run = Run(known[name].experiment(preset.experiment), device="cpu", test=False)
-        if run.learner.method is not known[name].method:
-            run.set_method(known[name].method)
-        runs[name] = run
-    return record(runs, numbers={name: place for place, name in enumerate(known)}).to_dict()
 
 
 def page_of(name: str, recording: dict[str, Any]) -> str:
@@ -52,12 +43,16 @@ def index() -> str:
 
 def main(words: Sequence[str]) -> None:
     """Write the replays of these presets, and the index."""
+    if "--first" in words:
+        FIRST.write_text(first.written(first.recorded()), encoding="utf-8")
+        print(f"{FIRST.name}: {FIRST.stat().st_size / 1000:.0f} kB")
+        return
     names = [word for word in words if word != "--pages"] or list(PRESETS)
     GALLERY.mkdir(exist_ok=True)
     for name in names:
         path = GALLERY / f"{name}.html"
         old = "--pages" in words
-        recording = recording_in(path.read_text(encoding="utf-8")) if old else recorded(PRESETS[name])
+        recording = recording_in(path.read_text(encoding="utf-8")) if old else record_preset(PRESETS[name]).to_dict()
         path.write_text(page_of(name, recording), encoding="utf-8")
         print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB", flush=True)
     (GALLERY / "index.html").write_text(index(), encoding="utf-8")

@@ -24,18 +24,21 @@ class OnLookAway(Protocol):
 class Arrival(Component):
     """The browser's half reports; it arrives only once a visitor sees the page.
 
+    A visitor who has paused the recorded run (`assets/first.js`) does not accept motion either.
+
     Args:
         on_arrive, on_look_away: called in the document's thread.
     """
 
     _esm = """
 export function render({ model }) {
-  const still = matchMedia("(prefers-reduced-motion: reduce)");
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches
+    || document.documentElement.dataset.motion === "off";
   let arrived = false;
   const tell = () => {
     const hidden = document.visibilityState === "hidden";
     if (arrived) model.send_msg(hidden ? "hidden" : "seen");
-    else if (!hidden) { arrived = true; model.send_msg(still.matches ? "still" : "moving"); }
+    else if (!hidden) { arrived = true; model.send_msg(still ? "still" : "moving"); }
   };
   document.addEventListener("visibilitychange", tell);
   model.on("remove", () => document.removeEventListener("visibilitychange", tell));

@@ -16,6 +16,7 @@ import contextlib
 import logging
 import os
 import secrets
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
@@ -37,7 +38,7 @@ from panel.io.liveness import LivenessHandler
 from panel.io.server import DocHandler, WSHandler
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPConnection, HTTPMessageDelegate, HTTPServerRequest
-from tornado.iostream import IOStream
+from tornado.iostream import IOStream, StreamClosedError
 from tornado.routing import Rule
 from tornado.web import HTTPError, RequestHandler
 
@@ -46,6 +47,7 @@ from mdfa_app.serving.admission import Admission, Caps, Full
 from mdfa_app.serving.log_filter import log_shortly
 from mdfa_app.serving.presence import SERVER, give_up_longest_away
 from mdfa_app.serving.refusal_log import RefusalLog
+from mdfa_app.serving.shell import END, FAILED, shell
 from mdfa_app.trainer.sharing import MEMORY
 from mdfa_core import MdfaError
 
@@ -163,6 +165,8 @@ class GuardedTornado(BokehTornado):
         self._values: dict[str, bounds.SetValues] = {}
         self._cleaned = -STALE_SECONDS
         self._making = asyncio.Lock()
+        self.beginnings: dict[HTTPServerRequest, Callable[[], Awaitable[None]]] = {}
+        """What is done for a request as soon as it has a place, before its page is made."""
         self.admission = Admission(self._live, self._make_room, self.policy.caps)
         MEMORY.make_room = self.end_abandoned
         for context in self.applications.values():
@@ -226,16 +230,20 @@ class GuardedTornado(BokehTornado):
             address = str(getattr(request, "remote_ip", ""))
             self.admission.enter(address)
             coming.add(session_id)
-            await self._making.acquire()
-            start = time.perf_counter()
             try:
-                session = await create(session_id, request, token)
+                if request is not None and request in self.beginnings:
+                    await self.beginnings[request]()
+                await self._making.acquire()
+                start = time.perf_counter()
+                try:
+                    session = await create(session_id, request, token)
+                finally:
+                    self.io_loop.call_later(REST * (time.perf_counter() - start), self._making.release)
             except BaseException:
                 self.admission.failed(address)
                 raise
             finally:
                 coming.discard(session_id)
-                self.io_loop.call_later(REST * (time.perf_counter() - start), self._making.release)
             self.admission.made(address, session_id)
             return session
 
@@ -362,7 +370,12 @@ class Queue(SecureHandler):
 
 
 class GuardedDoc(SecureHandler, DocHandler):
-    """The page, or the queue for it."""
+    """The page, or the queue for it.
+
+    A visitor who is admitted gets the shell of the page at once, and the rest when it is made.
+    """
+
+    _begun = False
 
     async def prepare(self) -> None:
         await cast(Awaitable[Any], super().prepare())
@@ -378,12 +391,30 @@ class GuardedDoc(SecureHandler, DocHandler):
         self._nonce = headers.new_nonce()
         self.set_default_headers()
         self.set_header("Cache-Control", "no-store")  # a restored page would have the token of a session that is over
+        self.set_header("X-Accel-Buffering", "no")  # nginx passes on what there is
+        self.server.beginnings[self.request] = self._begin
         try:
             await cast(Awaitable[None], super().get(*args, **kwargs))
         except Full as full:
             self._show_queue(full)
+        except Exception:
+            if not self._begun:
+                raise
+            self.log_exception(*sys.exc_info())
+            self.write(FAILED)
+        finally:
+            del self.server.beginnings[self.request]
+
+    async def _begin(self) -> None:
+        """Send the shell."""
+        self.write(shell(recorded=not self.request.query))
+        self._begun = True
+        with contextlib.suppress(StreamClosedError):
+            await self.flush()
 
     def write(self, chunk: str | bytes | dict[str, Any]) -> None:
+        if self._begun and isinstance(chunk, str):
+            chunk = chunk.partition(END)[2] or FAILED
         super().write(headers.with_nonce(chunk, self._nonce) if isinstance(chunk, str) and self._nonce else chunk)
 
     def _show_queue(self, full: Full) -> None:

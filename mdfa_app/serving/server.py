@@ -8,15 +8,14 @@ from typing import Any
 import panel as pn
 from bokeh.document import Document
 
-from mdfa_app.charts.style import PAGE, asset
+from mdfa_app.charts.style import asset
 from mdfa_app.page.controller import Page
 from mdfa_app.serving import memory
 from mdfa_app.serving.log_filter import log_shortly
 from mdfa_app.serving.presence import Presence
 from mdfa_app.serving.screens import Served
+from mdfa_app.serving.shell import TITLE, shell
 from mdfa_app.settings import link
-
-TITLE = "Learning without backpropagation"
 
 
 class _Template(pn.Template):
@@ -31,10 +30,10 @@ class _Template(pn.Template):
         return made
 
 
-def template(page: Page, document: Document | None) -> pn.Template:
-    """The parts of a page, laid out by assets/page.html."""
-    made = _Template(asset("page.html"))
-    made.add_variable("page_css", PAGE)
+def template(page: Page, document: Document | None, *, recorded: bool) -> pn.Template:
+    """The parts of a page, laid out by assets/page.html; `recorded` is that of `shell`."""
+    made = _Template("{{ shell }}" + asset("live.html"))
+    made.add_variable("shell", shell(recorded=recorded))
     presence = Presence(document, on_away=page.rest, on_back=page.resume)
     for name, part in {**page.parts(), "presence": presence}.items():
         made.add_panel(name, part)
@@ -55,7 +54,7 @@ def build() -> pn.Template:
     page = Page(None if document is None else Served(document), link.joined(pairs))
     pn.state.on_session_destroyed(lambda session_context: page.close())
     pn.state.on_session_destroyed(memory.trim)
-    made = template(page, document)
+    made = template(page, document, recorded=not pairs)
     pn.config.reconnect = True  # Panel passes this on for a served script,
     if document is not None:
         document.config.reconnect_session = True  # but not for a served function

@@ -1,12 +1,16 @@
-"""The run so far as a page that replays it, for the tab Export."""
+"""Replays: the run so far as a page, for the tab Export; the runs of a preset, for the gallery and a first visit."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mdfa_app.comparison.comparison import Comparison
+from mdfa_app.settings.presets import Preset
+from mdfa_app.settings.rules import rules
 from mdfa_app.stage import nets
-from mdfa_core import DATASETS
+from mdfa_core import DATASETS, Run
 from mdfa_core.base.errors import InvalidValue
-from mdfa_core.stage import recording_of, replay_page
+from mdfa_core.stage import Recording, record, recording_of, replay_page
 
 
 def replay(comparison: Comparison, title: str) -> bytes:
@@ -28,3 +32,20 @@ def replay(comparison: Comparison, title: str) -> bytes:
         lead="Does each hidden unit hear in which direction to change?",
         source="the tab Export of the page",
     ).encode()
+
+
+def record_preset(preset: Preset, *, at: Sequence[int] = ()) -> Recording:
+    """Train the rules of a preset on the CPU, and record them.
+
+    Args:
+        preset: the preset.
+        at: the mini-batches of the frames, as for `mdfa_core.stage.record`; by default, they are spread over the run.
+    """
+    known = rules()
+    runs = {}
+    for name in preset.rules:
+        run = Run(known[name].experiment(preset.experiment), device="cpu", test=False)
+        if run.learner.method is not known[name].method:
+            run.set_method(known[name].method)
+        runs[name] = run
+    return record(runs, at=at, numbers={name: place for place, name in enumerate(known)})

@@ -7,7 +7,7 @@
 - `recording`: the frames of whole runs, and a page that replays them without Python and without a network.
 - `widget`: the stage in a notebook (`from mdfa_core.stage.widget import Stage`); it needs anywidget.
 - `stage.js`: draws scenes and frames. It is one ES module by the convention of anywidget (`render({ model, el })`).
-- `replay.js`, `replay.html`: the player around it.
+- `film.js`: what a player of recorded frames needs; `replay.js`, `replay.html`: the player of a replay.
 """
 
 from mdfa_core.stage.film import Film, joined, recording_of

@@ -7,7 +7,7 @@ import gzip
 import html
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -72,14 +72,16 @@ def record(
     runs: Mapping[str, Run],
     *,
     frames: int = FRAMES,
+    at: Sequence[int] = (),
     numbers: Mapping[str, int] | None = None,
     on_frame: Callable[[], object] | None = None,
 ) -> Recording:
-    """Train runs from their first mini-batch to their end, one after the other, and record them.
+    """Train runs from their first mini-batch on, one after the other, and record them.
 
     Args:
         runs: runs of one experiment that differ in their learning rule alone, by a key for each rule.
-        frames: number of frames of each rule; a short run may have fewer.
+        frames: number of frames of each rule, spread over the whole run; a short run may have fewer.
+        at: the mini-batches of the frames, increasing, instead: training ends at the last one.
         numbers: the place of each rule in the order of all rules, which decides its colour; by default, the place in
             `METHODS`.
         on_frame: called after each frame.
@@ -101,7 +103,7 @@ def record(
     recorded = []
     for run in runs.values():
         stack = []
-        for step in moments(run.steps, frames):
+        for step in at or moments(run.steps, frames):
             while run.step < step and not run.finished:
                 for _ in run.events(steps=step - run.step):
                     pass
@@ -130,6 +132,7 @@ def replay_page(recording: dict[str, Any], *, title: str, lead: str = "", text: 
         "text": html.escape(text),
         "source": html.escape(source),
         "stage": asset("stage.js"),
+        "film": asset("film.js"),
         "replay": asset("replay.js"),
         "recording": content,
     }
@@ -147,6 +150,12 @@ def recording_in(page: str) -> dict[str, Any]:
         raise InvalidValue("the page contains no recording: give one that `mdfa replay` wrote")
     found: dict[str, Any] = json.loads(content[1])
     return found
+
+
+def unpacked(recording: Mapping[str, Any]) -> tuple[NDArray[np.uint8], ...]:
+    """The frames of each rule in a recording that `Recording.to_dict` made, uint8 [frames, bytes]."""
+    packed = (np.frombuffer(gzip.decompress(base64.b64decode(text)), np.uint8) for text in recording["frames"])
+    return tuple(np.cumsum(each.reshape(recording["count"], -1), axis=0, dtype=np.uint8) for each in packed)
 
 
 @dataclass(frozen=True, repr=False)

@@ -7,17 +7,21 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 import requests
 
+from mdfa_app.charts.style import asset
 from mdfa_app.serving import routes
+from mdfa_app.serving.headers import with_nonce
+from mdfa_app.serving.shell import FAILED, shell
+from mdfa_app.stage import first
 from tests.app.servers import Client, Server, served
 from tests.support.patience import PATIENCE
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +73,112 @@ def test_every_file_that_the_page_names_is_on_the_guards_list(server: Server) ->
     for file in named:
         answer = requests.get(f"http://127.0.0.1:{server.port}/{file}", timeout=PATIENCE)
         assert answer.status_code == 200, file
+
+
+RECORDED = json.loads(asset(first.RECORDING))
+
+
+def test_the_shell_comes_before_the_rest_and_a_recorded_run_only_where_the_address_asks_for_nothing(
+    address: str,
+) -> None:
+    for query, recorded in (("", True), ("?outputs=2", False), ("?speed=normal", False), ("?embed=1", False)):
+        answer = requests.get(address + query, timeout=PATIENCE, stream=True)
+        begin, *rest = (chunk.decode() for chunk in answer.raw.read_chunked())
+        assert begin == same_nonce(shell(recorded=recorded), begin)
+        assert ('id="first"' in begin) == recorded
+        assert "Bokeh.embed" in "".join(rest)
+        assert "<html" not in "".join(rest)
+
+
+def same_nonce(expected: str, found: str) -> str:
+    """The expected page with the nonce of the one that was found."""
+    nonce = re.search(r'nonce="([^"]+)"', found)
+    assert nonce is not None
+    return with_nonce(expected, nonce[1])
+
+
+@pytest.mark.slow
+def test_a_page_that_cannot_be_made_says_so(tmp_path: Path) -> None:
+    broken = "import mdfa_app.serving.server as server\ndef build(): raise ValueError('no')\nserver.build = build"
+    with served(tmp_path / "log", first=broken) as server:
+        answer = requests.get(server.address, timeout=PATIENCE)
+        assert answer.text.count("<html") == 1
+        assert answer.text.endswith(FAILED)
+
+
+TIMERS = """
+window.timers = new Map();
+const { setInterval, clearInterval } = window;
+window.setInterval = (call, delay, ...more) => {
+  const made = setInterval(call, delay, ...more);
+  timers.set(made, delay);
+  return made;
+};
+window.clearInterval = (made) => { timers.delete(made); clearInterval(made); };
+window.seen = {};
+const look = () => {
+  const recorded = document.querySelector("#first-nets dd.signs");
+  if (/[0-9]/.test(recorded?.textContent ?? "")) {
+    seen.recorded ??= document.querySelector(".nets").getBoundingClientRect().top;
+    seen.live ||= Boolean(window.Bokeh?.documents?.length) && !document.getElementById("first");
+  }
+  requestAnimationFrame(look);
+};
+look();
+"""
+
+
+@pytest.mark.browser
+def test_a_recorded_run_is_seen_until_the_live_networks_are_drawn(address: str, page: Page) -> None:
+    said: list[str] = []
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("console", lambda line: said.append(line.text) if line.type in ("error", "warning") else None)
+    page.add_init_script(TIMERS)
+    page.goto(address)
+    page.locator("#first").wait_for(state="detached")
+    page.locator(".chip", has_text="Running").wait_for()
+    seen, rest = page.evaluate("[seen, [...timers.values()]]")
+    assert not seen["live"], "the recorded run was shown beside the live one"
+    assert RECORDED["milliseconds"] not in rest
+    networks = page.get_by_role("region", name="Networks")
+    networks.locator(".row").nth(2).wait_for()
+    assert networks.locator(".row").count() == 3
+    place = networks.bounding_box()
+    assert place is not None
+    assert abs(place["y"] - seen["recorded"]) < 1, "the networks have moved"
+    assert said == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_the_recorded_run_can_be_paused_and_stands_still_for_who_wants_that(
+    server: Server, browser: Browser, motion: Literal["no-preference", "reduce"]
+) -> None:
+    context = browser.new_context(reduced_motion=motion, color_scheme="dark", viewport={"width": 390, "height": 844})
+    context.set_default_timeout(1000 * PATIENCE)
+    try:
+        page = context.new_page()
+        page.goto(server.address.replace("127.0.0.1", "localhost"))  # the live networks do not come
+        accuracy = page.locator("#first-nets dd").nth(2)
+        accuracy.filter(has_text="%").wait_for()
+        page.get_by_text("A recorded run. The live networks are loading …").wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        pause = page.locator("#first-pause")
+        if motion == "reduce":
+            assert not pause.is_visible()
+            return
+        before = accuracy.inner_text()
+        page.wait_for_function(
+            "(before) => document.querySelectorAll('#first-nets dd')[2].innerText !== before", arg=before
+        )
+        pause.click()
+        assert pause.inner_text() == "Play"
+        assert page.evaluate("document.documentElement.dataset.motion") == "off"
+        pause.click()
+        assert page.evaluate("document.documentElement.dataset.motion") == "on"
+        pause.wait_for(state="hidden")  # at the end
+    finally:
+        context.close()
 
 
 @pytest.mark.browser

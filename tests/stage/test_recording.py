@@ -16,7 +16,7 @@ from mdfa_app.settings.presets import PRESETS
 from mdfa_core import Experiment, Run
 from mdfa_core.base.errors import InvalidValue
 from mdfa_core.stage import frame_of, record, recording_in, replay_page, scene_of
-from mdfa_core.stage.recording import asset, moments
+from mdfa_core.stage.recording import asset, moments, unpacked
 
 GALLERY = Path(__file__).resolve().parents[2] / "docs" / "gallery"
 SMALL = Experiment(network="fc:6,5", epochs=2)
@@ -53,6 +53,12 @@ def test_a_recording_has_the_frames_of_every_rule() -> None:
             assert set(differ) <= {20, 21, 22, 23}, "only the accuracy, which `frame_of` is not given"
 
 
+def test_a_recording_can_end_at_a_mini_batch() -> None:
+    recording, run = record(made := runs(), at=[0, 2, 3]), made["mdfa"]
+    steps = np.ascontiguousarray(recording.frames[0][:, :4]).view(np.float32).ravel().tolist()
+    assert (steps, run.step, run.finished) == ([0, 2, 3], 3, False)
+
+
 def test_recorded_accuracies_are_those_of_the_weights() -> None:
     recording = record(runs(), frames=3)
     run = Run(SMALL.replace(method="mdfa"), device="cpu")
@@ -68,9 +74,10 @@ def test_recorded_accuracies_are_those_of_the_weights() -> None:
 def test_packed_frames_are_differences() -> None:
     recording = record(runs(), frames=4)
     packed = recording.to_dict()
-    for text, frames in zip(packed["frames"], recording.frames, strict=True):
+    for text, again, frames in zip(packed["frames"], unpacked(packed), recording.frames, strict=True):
         differences = np.frombuffer(gzip.decompress(base64.b64decode(text)), np.uint8).reshape(packed["count"], -1)
         assert np.array_equal(np.cumsum(differences, axis=0, dtype=np.uint8), frames)
+        assert np.array_equal(again, frames)
     assert packed["settings"]["network"] == "fc:6,5"
     assert "method" not in packed["settings"]
 
@@ -108,6 +115,7 @@ def test_the_gallery_has_every_preset_as_the_module_draws_it_now(name: str) -> N
     page = (GALLERY / f"{name}.html").read_text(encoding="utf-8")
     assert len(page) <= 600_000
     assert asset("stage.js") in page
+    assert asset("film.js") in page
     assert asset("replay.js") in page
     assert html.escape(PRESETS[name].title) in page
     assert recording_in(page)["settings"].items() <= PRESETS[name].experiment.to_dict().items()
