@@ -52,7 +52,6 @@ if (box.isConnected) {
   };
   show(0);
   close = render({ model: film, el: part("nets") });
-  part("pause").hidden = still;
   part("pause").addEventListener("click", () => {
     const playing = timer !== 0;
     // Who stops the recorded networks does not want live ones that begin to move by themselves.
@@ -60,5 +59,8 @@ if (box.isConnected) {
     if (playing) pause();
     else play(show);
   });
-  if (!still) play(show);
+  if (!still) {
+    part("pause").hidden = false;
+    play(show);
+  }
 }

@@ -38,7 +38,7 @@ from panel.io.liveness import LivenessHandler
 from panel.io.server import DocHandler, WSHandler
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPConnection, HTTPMessageDelegate, HTTPServerRequest
-from tornado.iostream import IOStream, StreamClosedError
+from tornado.iostream import IOStream
 from tornado.routing import Rule
 from tornado.web import HTTPError, RequestHandler
 
@@ -55,6 +55,8 @@ ASK_SECONDS = 3.0
 """Between two questions of a waiting browser; one without a ticket waits ten times as long."""
 STALE_SECONDS = 5.0
 """Without a connection, after which a page that nothing holds makes room for others."""
+SHELL_SECONDS = 0.2
+"""How long the server lets a browser take the shell of its page: while it makes the rest, it sends nothing."""
 END_SECONDS = 60.0
 """How long a run that needs memory waits for the server to end an abandoned page."""
 REST = 0.5
@@ -406,11 +408,10 @@ class GuardedDoc(SecureHandler, DocHandler):
             del self.server.beginnings[self.request]
 
     async def _begin(self) -> None:
-        """Send the shell."""
+        """Send the shell. A browser that does not take it keeps nobody waiting."""
         self.write(shell(recorded=not self.request.query))
         self._begun = True
-        with contextlib.suppress(StreamClosedError):
-            await self.flush()
+        await asyncio.wait([asyncio.ensure_future(self.flush())], timeout=SHELL_SECONDS)
 
     def write(self, chunk: str | bytes | dict[str, Any]) -> None:
         if self._begun and isinstance(chunk, str):
