@@ -9,7 +9,13 @@ from bokeh.models.ranges import Range1d
 
 from mdfa_app.charts.crosshair import Crosshair
 
+LEAD = 0.03
+"""From the end of a line to its name, as a share of the axis of epochs."""
+
 _DECADES = 12  # at most, on a logarithmic axis
+_LETTER = 8.5  # pixels of a letter of a name, of which most are capitals
+_NARROWEST = 236  # pixels of the axis of epochs in a window of 1280 pixels
+_MOST_ROOM = 0.4  # for names, as a share of the axis
 
 
 class Axis:
@@ -95,11 +101,18 @@ class Epochs:
         """The epochs at which the axis begins and ends."""
         return cast(float, self.range.start), cast(float, self.range.end)
 
-    def fit(self, live: float, before: float) -> None:
-        """Fit the axis to runs that end there; a long run before does not squeeze a young run into the corner."""
+    def fit(self, live: float, before: float, longest: int = 4) -> None:
+        """Fit the axis to runs that end there; a long run before does not squeeze a young run into the corner.
+
+        Args:
+            live: the last epoch of the current run.
+            before: that of all earlier runs.
+            longest: characters of the longest name of a line: the names have room at the end.
+        """
         if live:
             before = min(before, max(25.0, 4 * live))
-        end = round_up(1.16 * max(live, before, 5))  # with room for the names of the lines
+        room = min(_MOST_ROOM, LEAD + (4 + _LETTER * longest) / _NARROWEST)
+        end = round_up(max(live / (1 - room), before, 5))
         if self.range.reset_end == end:
             return
         zoomed = self.shown != (0, self.range.reset_end)

@@ -12,13 +12,12 @@ from bokeh.models.glyphs import Segment
 from bokeh.models.sources import ColumnDataSource
 from bokeh.plotting import figure
 
-from mdfa_app.charts.axis import Axis
+from mdfa_app.charts.axis import LEAD, Axis
 from mdfa_core.base.colours import Palette
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
 SIZE = "11px"
 _PIXELS = 13  # of height that a name needs
-_LEAD = 0.03  # length of a leading line as a share of the axis of epochs
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Names:
         columns: dict[str, list[Any]] = {
             "x0": [end.x for end in ends],
             "y0": [end.y for end in ends],
-            "x": [end.x + _LEAD * epochs for end in ends],
+            "x": [end.x + LEAD * epochs for end in ends],
             "y": [axis.value(place) for place in places],
             "name": [end.name for end in ends],
             "colour": [end.colour for end in ends],

@@ -235,9 +235,10 @@ class Page:
             self.refresh()
 
     def pause(self) -> None:
-        """Stop after the current mini-batch."""
+        """Stop after the current mini-batch. Training that would begin by itself waits for Start."""
         state = self.state
-        state.started, state.by_itself, state.target_step, state.note = False, False, 0, ""
+        state.note = "Training does not begin by itself: press Start." if state.begins else ""
+        state.started, state.by_itself, state.begins, state.target_step = False, False, False, 0
         self.trainer.pause()
         self.refresh()
 
@@ -281,6 +282,7 @@ class Page:
         self.state.begins &= motion
         self.state.arrived = True
         self._begin_by_itself()
+        self.refresh()
 
     def _begin_by_itself(self) -> None:
         state = self.state
@@ -289,7 +291,7 @@ class Page:
             if not self.trainer.crowded:
                 state.started = state.by_itself = True
                 self.trainer.start()
-                self.refresh()
+            self.refresh()
 
     def look_away(self, *, hidden: bool) -> None:
         """The visitor turns to another tab of the browser, or back: training that began by itself rests meanwhile."""

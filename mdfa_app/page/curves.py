@@ -62,7 +62,8 @@ class Curves:
         self.charts["accuracy"].show(*comparison.series("evaluated", "train"), mark=1 / comparison.experiment.classes)
         assign(self._bands, object=_about_bands(comparison))
         live = max((lane.history.end for lane in comparison.lanes.values()), default=0.0)
-        self.epochs.fit(live, comparison.longest_before)
+        longest = max(4, *(len(comparison.title(name)) for name in comparison.lanes))
+        self.epochs.fit(live, comparison.longest_before, longest)
 
     def recolour(self, *, dark: bool) -> None:
         """Take the colours of a theme."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -32,10 +33,19 @@ def query(content: link.Link) -> str:
 
 def differences(of: Experiment, than: Experiment) -> str:
     """The settings of one experiment that are not those of another, for example "outputs 3, seed 2"."""
+    return ", ".join(_told(of, _differing(of, than)))
+
+
+def _differing(of: Experiment, than: Experiment) -> list[str]:
+    """The names of the settings that differ."""
     ours, theirs = of.to_dict(), than.to_dict()
-    return ", ".join(
-        f"{name.replace('_', ' ')} {setting(name, ours[name])}" for name in link.SETTINGS if ours[name] != theirs[name]
-    )
+    return [name for name in link.SETTINGS if ours[name] != theirs[name]]
+
+
+def _told(of: Experiment, names: Iterable[str]) -> list[str]:
+    """Settings by these names, in words."""
+    values = of.to_dict()
+    return [f"{name.replace('_', ' ')} {setting(name, values[name])}" for name in names]
 
 
 def _counted(seeds: int) -> str:
@@ -43,13 +53,38 @@ def _counted(seeds: int) -> str:
 
 
 def proposal(comparison: Comparison, preset: str) -> str:
-    """A name for the current run: what differs from its preset, or the preset's title if nothing does."""
+    """A name for the current run: what differs from its preset, or the preset's title if nothing does.
+
+    If this name is too long or taken, it is what differs from the pinned runs: first from the one most like it.
+    """
     base, title = link.FIRST, "Default settings"
     if is_preset(preset):
         base, title = find_preset(preset).experiment, find_preset(preset).title
-    seeds = _counted(comparison.seeds) if comparison.seeds > 1 else ""
-    name = ", ".join(filter(None, (differences(comparison.experiment, base) or title, seeds)))
-    return comparison.free_name(name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…")
+    seeds = [_counted(comparison.seeds)] if comparison.seeds > 1 else []
+    parts = (_told(comparison.experiment, _differing(comparison.experiment, base)) or [title]) + seeds
+    name = ", ".join(parts)
+    if len(name) > LONGEST_NAME or any(pin.name == name for pin in comparison.pinned):
+        parts = _apart(comparison) or parts
+    return comparison.free_name(_joined(parts))
+
+
+def _apart(comparison: Comparison) -> list[str]:
+    """What tells the current run from pinned ones, first from the one most like it; empty if nothing does."""
+    experiment = comparison.experiment
+    different = sorted((_differing(experiment, pin.settings) for pin in comparison.pinned), key=len)
+    names = dict.fromkeys(itertools.chain.from_iterable(different))
+    seeds = any(pin.seeds != comparison.seeds for pin in comparison.pinned)
+    return _told(experiment, names) + ([_counted(comparison.seeds)] if seeds else [])
+
+
+def _joined(parts: Sequence[str]) -> str:
+    """As many parts as a name has room for."""
+    name = ", ".join(parts)
+    kept = list(parts)
+    while len(name) > LONGEST_NAME and len(kept) > 1:
+        kept.pop()
+        name = ", ".join([*kept, "…"])
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
 def cleaned(name: str) -> str:

@@ -112,8 +112,8 @@ class PageState:
 
     @property
     def can_pause(self) -> bool:
-        """Whether Pause can be pressed."""
-        return self.started or self.phase in (Phase.RUNNING, Phase.QUEUED)
+        """Whether Pause can be pressed: also before training begins by itself."""
+        return self.started or self.begins or self.phase in (Phase.RUNNING, Phase.QUEUED)
 
     @property
     def can_step(self) -> bool:

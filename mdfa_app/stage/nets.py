@@ -56,18 +56,18 @@ def scene_of(comparison: Comparison) -> dict[str, Any]:
     """
     if comparison.facts is None:
         return {}
-    seed = f", seed {comparison.experiment.seed}" if comparison.seeds > 1 else ""
+    note = f"seed {comparison.experiment.seed}" if comparison.seeds > 1 else ""
     rows = tuple(
-        (name, comparison.title(name) + seed, lane.rule.method, comparison.slot(name))
+        (name, comparison.title(name), lane.rule.method, comparison.slot(name))
         for name, lane in comparison.lanes.items()
     )
-    return _scene(comparison.facts.scene, rows)
+    return _scene(comparison.facts.scene, rows, note)
 
 
 @functools.lru_cache(maxsize=32)
-def _scene(scene: Scene, rows: tuple[tuple[str, str, Method, int], ...]) -> dict[str, Any]:
+def _scene(scene: Scene, rows: tuple[tuple[str, str, Method, int], ...], note: str) -> dict[str, Any]:
     """The same object for the same rows, so that nothing is sent again."""
     hidden = len(scene.layers)
     return scene.to_dict(
-        tuple(row_of(name, method, hidden, number, title=title) for name, title, method, number in rows)
+        tuple(row_of(name, method, hidden, number, title=title, note=note) for name, title, method, number in rows)
     )

@@ -200,7 +200,7 @@ def scene_of(run: Run, replica: int = 0) -> Scene:
     )
 
 
-def row_of(name: str, method: Method, hidden: int, number: int, *, title: str = "") -> Row:
+def row_of(name: str, method: Method, hidden: int, number: int, *, title: str = "", note: str = "") -> Row:
     """The row of a rule.
 
     Args:
@@ -209,7 +209,9 @@ def row_of(name: str, method: Method, hidden: int, number: int, *, title: str = 
         hidden: number of hidden layers.
         number: its place in the order of all rules, which decides its colour.
         title: its short name, if it is not the method's.
+        note: what follows the meaning, for example the seed.
     """
+    meaning = method.description.partition(":")[0]
     try:
         path = error_path(method, hidden) if hidden else ErrorPath("", (), ())
     except InvalidValue:  # a rule from outside may have feedback of any shape
@@ -217,7 +219,7 @@ def row_of(name: str, method: Method, hidden: int, number: int, *, title: str = 
     return Row(
         name=name,
         title=title or method.title,
-        meaning=method.description.partition(":")[0],
+        meaning=f"{meaning} ({note})" if note else meaning,
         colours=(LIGHT.rule(number), DARK.rule(number)),
         dash=dash_of_rule(number),
         route=path.route,

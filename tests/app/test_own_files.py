@@ -145,6 +145,22 @@ def test_an_old_file_can_be_chosen_again_and_two_of_a_name_are_told_apart(visit:
     assert visit.comparison.experiment.outputs in (1, 2)
 
 
+def test_pinned_runs_of_one_file_are_named_by_the_settings_that_differ(visit: Visit) -> None:
+    use(visit, "a file with a long name.csv", points(3))
+    visit.train()
+    visit.page.pin("")
+    for name, value in (("activation", "relu"), ("batch_size", 16)):
+        getattr(visit.controls, name).value = value
+        visit.until(lambda: visit.comparison.measured, "a measurement")
+        visit.page.pin("")
+    visit.press("pause")
+    visit.until_phase(Phase.PAUSED)
+    first, *others = [run["name"] for run in visit.view.pins["runs"]]
+    assert first.startswith("data your file a file with a long name.csv, ")
+    assert first.endswith(", …")
+    assert others == ["activation relu", "batch size 16, activation relu"]
+
+
 # -------------------------------------------------------------------------------------------------------------- refused
 
 

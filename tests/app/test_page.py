@@ -73,6 +73,29 @@ def test_who_begins_by_itself(wait_until: Callable[..., None], query: str, motio
     visit.close()
 
 
+def test_pause_before_training_begins_by_itself_keeps_it_from_beginning(wait_until: Callable[..., None]) -> None:
+    visit = Visit(wait_until, "")
+    assert visit.view.can_pause
+    visit.press("pause")
+    assert not visit.view.can_pause
+    visit.until_phase(Phase.IDLE)
+    browser_says(visit.widgets.arrival, "moving")
+    assert not visit.page.state.started
+    assert "Training does not begin by itself: press Start." in visit.view.status
+    visit.press("start")
+    visit.until_phase(Phase.RUNNING)
+    assert "does not begin" not in visit.view.status
+    visit.close()
+
+
+def test_pause_is_not_offered_where_nothing_begins(wait_until: Callable[..., None]) -> None:
+    visit = Visit(wait_until, "")
+    visit.until_phase(Phase.IDLE)
+    browser_says(visit.widgets.arrival, "still")
+    assert not visit.view.can_pause
+    visit.close()
+
+
 def test_no_page_begins_by_itself_where_slots_are_wanted(
     wait_until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -393,8 +416,8 @@ def test_several_seeds_have_a_mean_a_band_and_the_first_seeds_picture(wait_until
     assert drawn["y"] == pytest.approx([sum(column) / 3 for column in zip(*values, strict=True)])
     assert drawn["low"] == [min(column) for column in zip(*values, strict=True)]
     assert drawn["high"] == [max(column) for column in zip(*values, strict=True)]
-    assert visit.stage.scene["rows"][0]["title"] == "DFA, seed 0"
-    assert alone.stage.scene["rows"][0]["title"] == "DFA"
+    assert visit.stage.scene["rows"][0]["meaning"] == "direct feedback alignment (seed 0)"
+    assert alone.stage.scene["rows"][0]["meaning"] == "direct feedback alignment"
     assert "Seed 0, the first of 3." in visit.stage.caption
     assert "mean of 3 seeds" in visit.page.curves.bands
     assert alone.page.curves.bands == ""

@@ -17,7 +17,7 @@ import pytest
 from bokeh.models.scales import LogScale
 from bokeh.models.tools import HoverTool
 
-from mdfa_app.charts.axis import Axis, Epochs, round_up
+from mdfa_app.charts.axis import LEAD, Axis, Epochs, round_up
 from mdfa_app.charts.chart import Chart, Style
 from mdfa_app.charts.names import spread
 from mdfa_app.charts.style import PAGE
@@ -220,6 +220,16 @@ def test_a_zoomed_axis_stays_until_its_visitor_goes_back() -> None:
     epochs.range.update(start=2, end=4.5)  # a browser zooms
     epochs.fit(20, 0)
     assert (epochs.range.start, epochs.range.end, epochs.range.reset_end) == (2, 4.5, 30)
+
+
+@pytest.mark.parametrize(("name", "letters"), [("BP", 19), ("mDFA", 35), ("mDFA, W free", 80)])  # as Chromium draws
+def test_the_names_of_lines_have_room_at_every_epoch(name: str, letters: int) -> None:
+    axis = 236  # pixels
+    for epoch in range(1, 101):
+        epochs = Epochs()
+        epochs.fit(epoch, 0, len(name))
+        free = axis * (1 - epoch / epochs.shown[1])
+        assert free - LEAD * axis >= letters, epoch
 
 
 def test_a_tooltip_has_a_row_for_each_line_and_a_column_for_each_run() -> None:
