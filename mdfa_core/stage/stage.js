@@ -1,6 +1,6 @@
 // Draws networks that learn: one row a rule, every hidden unit a dot that is right, wrong or undefined.
 //
-// An ES module by anywidget's convention. It needs no other file and runs in the served page, in notebooks and in a
+// An ES module by anywidget's convention: it exports `{ render }` as its default. It needs no other file and runs in the served page, in notebooks and in a
 // replay. The model has
 //   scene   what stays the same (mdfa_core.stage.Scene.to_dict); null draws nothing
 //   frame   bytes: one frame (mdfa_core.stage.Frame.to_bytes) for each row of the scene, in its order
@@ -47,8 +47,9 @@ const STYLE = `
 .mdfa-stage .legend svg.long { width: 24px; }
 .mdfa-stage .row {
   display: grid; grid-template-columns: clamp(158px, 21%, 194px) minmax(0, 1fr); gap: 6px 10px; background: var(--st-ground); min-width: 0;
-  border: 1px solid var(--st-line); border-left: 5px solid var(--st-rule); border-radius: 9px; padding: 10px 12px 6px 14px;
+  border: 1px solid var(--st-line); border-left: 5px solid var(--st-rule); border-radius: 9px; padding: 10px 12px 6px 14px; margin: 0;
 }
+.mdfa-stage .row::before, .mdfa-stage .row::after { content: none; } /* Bootstrap, in the classic notebook, adds boxes to every row */
 .mdfa-stage .facts { display: flex; flex-direction: column; min-width: 0; }
 .mdfa-stage h3 { margin: 0; font-size: 19px; line-height: 1.15; font-weight: 700; color: var(--st-rule); display: flex; align-items: center; gap: 8px; }
 .mdfa-stage h3 svg { width: 30px; height: 6px; overflow: visible; }
@@ -92,7 +93,7 @@ const STYLE = `
 .mdfa-stage.narrow dd.signs { font-size: 22px; }
 `;
 
-export function render({ model, el }) {
+function render({ model, el }) {
   const stage = new Stage(model, el);
   const close = () => stage.close();
   if (typeof model.get !== "function") model.on("remove", close); // Panel does not call what is returned

@@ -160,6 +160,14 @@ def test_a_replay_opens_from_disk_and_says_what_it_shows(tmp_path: Path, browser
     page.get_by_role("button", name="Play").click()
     page.get_by_role("button", name="Again").wait_for()
     assert "epoch 2 of 2" in page.locator("#at").inner_text()
+    page.set_viewport_size({"width": 1000, "height": 800})
+    page.wait_for_function("!document.querySelector('.mdfa-stage.narrow')")
+    # The classic notebook has Bootstrap, whose rows begin with a box of their own.
+    page.add_style_tag(content=".row { margin: 0 -15px } .row::before, .row::after { content: ' '; display: table }")
+    facts, net = row.locator(".facts").bounding_box(), row.locator(".net").bounding_box()
+    assert facts is not None
+    assert net is not None
+    assert facts["x"] + facts["width"] <= net["x"]
     assert complaints == []
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
     page.close()

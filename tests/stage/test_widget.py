@@ -69,6 +69,7 @@ def test_every_host_of_widgets_can_load_it(stage: Stage) -> None:
     assert [bytes(buffer) for buffer in buffers] == [stage.frame]
     module = state["_esm"]
     assert re.search(r"^export default \{ render \};$", module, flags=re.MULTILINE)
+    assert not re.search(r"^export .*\brender\(", module, flags=re.MULTILINE), "anywidget warns of it"
     assert not re.search(r"^\s*import\b|\bimport\(|\bfrom\s+[\"']|\brequire\(", module, flags=re.MULTILINE)
 
 
