@@ -321,6 +321,8 @@ def _empty(source: ColumnDataSource) -> None:
 
 def dress(chart: figure, palette: Palette) -> None:
     """Draw a figure in the colours of a theme."""
+    # After a change of size, Bokeh leaves old pixels in the first column of a canvas, where nothing is drawn.
+    chart.styles = {"clip-path": "inset(0 0 0 1px)"}
     chart.update(background_fill_color=None, border_fill_color=None, outline_line_color=None)
     chart.grid.grid_line_color = palette.grid
     for axis in chart.axis:

@@ -13,6 +13,10 @@ from mdfa_app.tabs.tab import Host, Tab, muted
 from mdfa_core.training.inspection import SnapshotRequest
 
 
+UNSEEN = "This tab is drawn when you scroll to it."
+"""What a tab says that was never in sight; a printed page has this sentence instead of the tab."""
+
+
 class TabPanel:
     """The tabs; each is made when it is first seen: its charts would take a third of the time until the page is ready.
 
@@ -34,7 +38,7 @@ class TabPanel:
             options={tab.title: name for name, tab in TABS.items()}, value=first,
             stylesheets=[WIDGETS], css_classes=["tabs"], margin=0, label="Details",
         )  # fmt: skip
-        self._about = Markup("", stylesheets=[PANES], sizing_mode="stretch_width", margin=(5, 0, 4, 0))
+        self._about = Markup(muted(UNSEEN), stylesheets=[PANES], sizing_mode="stretch_width", margin=(5, 0, 4, 0))
         self._place = pn.Column(sizing_mode="stretch_width", margin=(8, 0, 0, 0))
         watcher = ViewportWatcher(lambda: page.soon(self.reveal))
         watcher.in_view = False  # until the browser reports otherwise
