@@ -12,7 +12,6 @@ from mdfa_app.tabs import TABS
 from mdfa_app.tabs.tab import Host, Tab, muted
 from mdfa_core.training.inspection import SnapshotRequest
 
-
 UNSEEN = "This tab is drawn when you scroll to it."
 """What a tab says that was never in sight; a printed page has this sentence instead of the tab."""
 

@@ -1,4 +1,4 @@
-"""The stage in a notebook: JupyterLab, VS Code, Colab and other hosts of ipywidgets, by the convention of anywidget."""
+"""The stage in a notebook: JupyterLab and other hosts of ipywidgets, by the convention of anywidget."""
 
 from __future__ import annotations
 
@@ -164,6 +164,15 @@ class Stage(AnyWidget):
         """Pause, and take the picture away."""
         self.pause()
         super().close()
+
+    def get_state(self, key: Any = None, drop_defaults: bool = False) -> Any:
+        """The state that the browser gets.
+
+        `ipywidgets.embed` asks without defaults, for a page without Python. It gets all of the state, because the
+        module counts as a default. In such a page nothing moves, and nobody answers for single units.
+        """
+        state = super().get_state(key)
+        return {**state, "asks": False, "moving": False} if drop_defaults else state
 
     def _goal(self, epochs: int | None, steps_per_second: float | None) -> int:
         """The mini-batch at which to stop."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ipywidgets.embed import embed_data
 from ipywidgets.widgets.widget import _remove_buffers
 
 from mdfa_core import Experiment, Run
@@ -71,6 +72,15 @@ def test_every_host_of_widgets_can_load_it(stage: Stage) -> None:
     assert re.search(r"^export default \{ render \};$", module, flags=re.MULTILINE)
     assert not re.search(r"^export .*\brender\(", module, flags=re.MULTILINE), "anywidget warns of it"
     assert not re.search(r"^\s*import\b|\bimport\(|\bfrom\s+[\"']|\brequire\(", module, flags=re.MULTILINE)
+
+
+def test_a_page_without_python_gets_all_of_it_and_waits_for_no_answer(stage: Stage) -> None:
+    state = embed_data([stage])["manager_state"]["state"][stage.model_id]
+    embedded, live = state["state"], stage.get_state()
+    assert {"_esm", "scene", "signals"} <= embedded.keys()
+    assert embedded["_esm"] == live["_esm"]
+    assert (embedded["asks"], live["asks"]) == (False, True)
+    assert [buffer["path"] for buffer in state["buffers"]] == [["frame"]]
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
