@@ -32,6 +32,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -141,19 +142,24 @@ def tasks(cells: Iterable[Cell], plan: Plan) -> Iterator[Experiment]:
 
 
 class Processes(Workers):
-    """Processes of this machine, each with one job at a time, until a deadline.
+    """Processes of this machine, or threads of this process, each with one job at a time, until a deadline.
 
     A job that would not end in time, by the time of jobs of the same kind of network, is not begun. When the deadline
-    comes, the processes are stopped. A job that fails is told and left out: its cell stays unfinished.
+    comes, the processes are stopped; threads stop when the program ends. A job that fails is told and left out: its
+    cell stays unfinished.
 
     Args:
         count: number of processes.
         deadline: of `time.monotonic`.
         check: called with every experiment before its job begins.
+        threads_on: train in threads of this process, each with a CUDA stream of its own on this device; None: train in
+            processes.
     """
 
-    def __init__(self, count: int, deadline: float, check: Callable[[Experiment], None]) -> None:
-        self._count, self.deadline, self.check = count, deadline, check
+    def __init__(
+        self, count: int, deadline: float, check: Callable[[Experiment], None], threads_on: str | None = None
+    ) -> None:
+        self._count, self.deadline, self.check, self._threads_on = count, deadline, check, threads_on
         self.failures: list[str] = []
         self.unbegun = 0
         """Jobs that would not have ended in time."""
@@ -170,8 +176,8 @@ class Processes(Workers):
         return super().memory(device) // self._count
 
     def run(self, next_job: NextJob) -> Iterator[tuple[Job, tuple[Record, ...]]]:
-        idle = [_Process() for _ in range(self._count)]
-        busy: dict[Any, tuple[_Process, Job]] = {}  # by connection
+        idle = [self._worker() for _ in range(self._count)]
+        busy: dict[Any, tuple[_Process | _Thread, Job]] = {}  # by connection
         try:
             while True:
                 while idle and (job := self._next(next_job)) is not None:
@@ -186,7 +192,7 @@ class Processes(Workers):
                     try:
                         answer = process.connection.recv()
                     except EOFError:
-                        answer, process = "its process ended, perhaps for lack of memory", _Process()
+                        answer, process = "its process ended, perhaps for lack of memory", self._worker()
                     idle.append(process)
                     if isinstance(answer, str):
                         self._fail(job, answer)
@@ -198,6 +204,9 @@ class Processes(Workers):
             self.stopped = len(busy)
             for process in (*idle, *(process for process, _ in busy.values())):
                 process.stop()
+
+    def _worker(self) -> _Process | _Thread:
+        return _Process() if self._threads_on is None else _Thread(self._threads_on)
 
     def _next(self, next_job: NextJob) -> Job | None:
         """The next job that ends in time."""
@@ -235,13 +244,35 @@ class _Process:
         self.connection.close()
 
 
+class _Thread:
+    """A thread that runs the jobs it is sent, on a CUDA stream of its own. It cannot be stopped within a job."""
+
+    def __init__(self, device: str) -> None:
+        self.connection, theirs = multiprocessing.Pipe()
+        threading.Thread(target=_serve_beside_others, args=(theirs, torch.device(device)), daemon=True).start()
+
+    def stop(self) -> None:
+        self.connection.close()
+
+
+def _serve_beside_others(connection: Connection, device: torch.device) -> None:
+    own = torch.cuda.stream(torch.cuda.Stream(device)) if device.type == "cuda" else contextlib.nullcontext()
+    with own, contextlib.suppress(OSError):  # an answer that nobody waits for any more
+        serve(connection, alone=False)
+
+
 def _serve_alone(connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program ends its processes itself
     serve(connection)
 
 
-def serve(connection: Connection) -> None:
-    """Run jobs until the other end closes; an answer is the records, or a text that says what went wrong."""
+def serve(connection: Connection, *, alone: bool = True) -> None:
+    """Run jobs until the other end closes; an answer is the records, or a text that says what went wrong.
+
+    Args:
+        connection: jobs come and answers go here.
+        alone: whether this process trains nothing else; if so, it gives its spare GPU memory back after each job.
+    """
     while True:
         try:
             job: Job = connection.recv()
@@ -253,7 +284,7 @@ def serve(connection: Connection) -> None:
         except Exception as error:
             answer = f"{type(error).__name__}: {error}"
         connection.send(answer)
-        if torch.cuda.is_available():
+        if alone and torch.cuda.is_available():
             torch.cuda.empty_cache()  # for the other processes
 
 
@@ -354,7 +385,7 @@ def run(arguments: argparse.Namespace, began: float) -> None:
     earlier = [path for path in (export, out / NEW) if path.is_file()]
     device = str(devices.resolve(arguments.device))
     with contextlib.ExitStack() as stack:
-        how = stack.enter_context(shared_card(device))
+        how = f"on {device}, in this process" if arguments.threads else stack.enter_context(shared_card(device))
         published = [PUBLISHED_RELEASED] if arguments.released else []
         store, before = stack.enter_context(seeded(arguments.published, [*published, *earlier]))
         data_dir, check = arguments.data_dir, None
@@ -367,9 +398,12 @@ def run(arguments: argparse.Namespace, began: float) -> None:
             there = tuple(cell for cell in cells if all(map(images.has, tasks([cell], whole))))
             tell(f"{len(cells) - len(there)} of {len(cells)} cells are left out: the slice lacks some of their images")
             cells = there
-        workers = Processes(arguments.workers, deadline, check or (lambda experiment: None))
+        threads_on = device if arguments.threads else None
+        workers = Processes(arguments.workers, deadline, check or (lambda experiment: None), threads_on)
         plan = Plan(profile=arguments.profile, cells=cells)
-        tell(f"{len(cells)} cells in the queue, {workers.count} processes {how}")
+        tell(
+            f"{len(cells)} cells in the queue, {workers.count} {'threads' if arguments.threads else 'processes'} {how}"
+        )
         new = stack.enter_context(Store(out / NEW))
         for path in earlier:
             if path == export:
@@ -414,6 +448,9 @@ def main(argv: list[str] | None = None, began: float | None = None) -> int:
     parser.add_argument("--published", type=Path, default=PUBLISHED, help="export of the runs so far")
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, … or cpu (default: auto)")
     parser.add_argument("--workers", type=int, default=min(MOST, machine.cores()), help="processes that train")
+    parser.add_argument(
+        "--threads", action="store_true", help="train in threads of one process instead (never run on a GPU)"
+    )
     arguments = parser.parse_args(argv)
     arguments.cells = arguments.cells.split(",")
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))

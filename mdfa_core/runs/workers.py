@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -101,10 +101,15 @@ class InProcess(Workers):
             yield job, job.run()
 
 
-@functools.cache
+_caches = threading.local()  # threads may train on CUDA streams of their own, which share no memory without waiting
+
+
 def task_cache(device: str, data_dir: str | None) -> TaskCache:
-    """The tasks that this process has loaded; a worker keeps them from one job to the next."""
-    return TaskCache(data_dir, devices.resolve(device))
+    """The tasks that this thread has loaded; a worker keeps them from one job to the next."""
+    caches: dict[tuple[str, str | None], TaskCache] = _caches.__dict__.setdefault("by_place", {})
+    if (device, data_dir) not in caches:
+        caches[device, data_dir] = TaskCache(data_dir, devices.resolve(device))
+    return caches[device, data_dir]
 
 
 def task_summary(experiment: Experiment, data_dir: str | None) -> TaskSummary:

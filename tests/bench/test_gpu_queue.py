@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,19 @@ def test_a_job_that_would_not_end_in_time_is_not_begun(threaded: type[Threaded])
     assert workers.unbegun == 1
 
 
+def test_threads_give_the_bits_of_jobs_one_after_the_other() -> None:
+    experiments = [SMALL.replace(network=network, seed=s) for s in (0, 1) for network in ("fc:8", "conv:2/3/2")]
+    alone = {job.experiments: records for job, records in InProcess().run(_jobs(*experiments))}
+    workers = Processes(2, time.monotonic() + 300, lambda experiment: None, threads_on="cpu")
+
+    beside = {job.experiments: records for job, records in workers.run(_jobs(*experiments))}
+
+    assert workers.failures == []
+    assert beside.keys() == alone.keys()
+    for key, records in beside.items():
+        assert [replace(r, provenance=alone[key][0].provenance) for r in records] == list(alone[key])
+
+
 def test_a_job_that_fails_costs_only_itself(threaded: type[Threaded], capsys: pytest.CaptureFixture[str]) -> None:
     def check(experiment: Experiment) -> None:
         if experiment.seed == 3:
@@ -228,9 +242,10 @@ def test_it_needs_few_packages() -> None:
 
 
 @pytest.mark.slow
-def test_the_program_runs_through_with_processes_of_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [(), ("--threads",)])
+def test_the_program_runs_through_with_workers_of_its_own(tmp_path: Path, how: tuple[str, ...]) -> None:
     program = [sys.executable, str(ROOT / "benchmarks" / "gpu_queue.py")]
-    options = [*TOY, *NEVER, "--minutes", "3"]
+    options = [*TOY, *NEVER, "--minutes", "3", *how]
     done = subprocess.run(
         [*program, *options], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240,
         env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
