@@ -21,7 +21,7 @@ from mdfa_core.stage import recording_in, replay_page
 ROOT = Path(__file__).resolve().parent.parent
 GALLERY = ROOT / "docs" / "gallery"
 FIRST = ROOT / "mdfa_app" / "assets" / first.RECORDING
-QUESTION = "Does each hidden unit hear in which direction to change?"
+QUESTION = "Is each hidden unit told the right direction to change?"
 INDEX = Path(__file__).with_suffix(".html")
 
 

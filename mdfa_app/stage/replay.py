@@ -29,7 +29,7 @@ def replay(comparison: Comparison, title: str) -> bytes:
     return replay_page(
         recording_of(scene, films, settings).to_dict(),
         title=title,
-        lead="Does each hidden unit hear in which direction to change?",
+        lead="Is each hidden unit told the right direction to change?",
         source="the tab Export of the page",
     ).encode()
 

@@ -72,12 +72,8 @@ class PlaneTab(Tab):
         self.chart = self._figure()
         self._renderers = self._draw()
         self.key = Markup("", stylesheets=[PANES, _STYLE], sizing_mode="stretch_width", margin=0)
-        self.view = pn.Column(
-            self.key,
-            pn.pane.Bokeh(self.chart, sizing_mode="stretch_width", margin=0),
-            sizing_mode="stretch_width",
-            margin=0,
-        )
+        self._pane = pn.pane.Bokeh(self.chart, sizing_mode="stretch_width", margin=0)
+        self.view = pn.Column(self.key, self._pane, sizing_mode="stretch_width", margin=0)
         self.recolour(dark=False)
         self.clear()
 
@@ -167,9 +163,11 @@ class PlaneTab(Tab):
     def _set_overview(self, overview: Overview) -> None:
         self.clear()
         self._overview = overview
+        self._pane.visible = overview.points is not None
         if overview.points is None:
             self.key.object = (
-                '<p class="muted">Images of many pixels have no plane: choose points, such as two moons.</p>'
+                '<p class="muted">Images of many pixels have no plane: choose points, such as the experiment '
+                "“Two moons”.</p>"
             )
             return
         self._set_colours()

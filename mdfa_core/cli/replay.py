@@ -86,7 +86,7 @@ def replay(
     page = replay_page(
         recording.to_dict(),
         title=f"{titles} on {first.data}",
-        lead="Does each hidden unit hear in which direction to change?",
+        lead="Is each hidden unit told the right direction to change?",
         source=_command(first, names, frames, output),
     )
     output.write_text(page, encoding="utf-8")

@@ -335,10 +335,12 @@ class Stage {
     this.recolour = this.recolour.bind(this);
     this.answered = this.answered.bind(this);
     this.away = this.away.bind(this);
+    this.paint = this.paint.bind(this);
     model.on("change:scene", this.build);
     model.on("change:frame", this.update);
     model.on("change:signals", this.answered);
     document.addEventListener("pointerdown", this.away);
+    addEventListener("beforeprint", this.paint);
     this.resizes = new ResizeObserver(() => this.resize());
     this.resizes.observe(this.root);
     this.themes = new MutationObserver(this.recolour);
@@ -359,6 +361,7 @@ class Stage {
     this.model.off?.("change:frame", this.update);
     this.model.off?.("change:signals", this.answered);
     document.removeEventListener("pointerdown", this.away);
+    removeEventListener("beforeprint", this.paint);
     for (const row of this.rows) row.close();
     clearTimeout(this.asking);
     if (this.looked) this.send({ look: null });
@@ -467,6 +470,12 @@ class Stage {
     this.points = this.scene.points && pointsPicture(this.pictures.points, this.place, this.palette);
     for (const row of this.rows) row.drawWays();
     this.draw();
+    this.paint();
+  }
+
+  /** Paint all rows, also those out of sight: a canvas of a new size is blank, and a page may be printed. */
+  paint() {
+    for (const row of this.rows) if (!row.seen) row.paint();
   }
 
   update() {

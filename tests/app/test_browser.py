@@ -295,6 +295,49 @@ def test_a_dark_page_prints_light_and_its_charts_have_lines(
     visitor.check()
 
 
+OVER = """() => {
+  const found = [], todo = [document], wide = document.documentElement.clientWidth;
+  while (todo.length) for (const part of todo.pop().querySelectorAll("*")) {
+    if (part.shadowRoot) todo.push(part.shadowRoot);
+    const style = getComputedStyle(part), box = part.getBoundingClientRect();
+    const cut = part.scrollWidth > part.clientWidth + 1 && ["auto", "scroll"].includes(style.overflowX);
+    if (box.width > 1 && (cut || box.right > wide + 1)) found.push(`${part.tagName}.${part.className}`);
+  }
+  return found;
+}"""
+"""Parts that would be cut off on paper: wider than the page, or than a box that scrolls."""
+
+BLANK = """() => {
+  const found = [], todo = [document];
+  while (todo.length) for (const part of todo.pop().querySelectorAll("*")) {
+    if (part.shadowRoot) todo.push(part.shadowRoot);
+    if (!part.matches(".mdfa-stage .net > canvas")) continue;
+    const pixels = part.getContext("2d").getImageData(0, 0, part.width, part.height).data;
+    found.push(!pixels.some((value) => value));
+  }
+  return found;
+}"""
+"""Whether the picture of each network is blank."""
+
+
+def test_a_page_of_paper_has_all_networks_and_charts_and_cuts_nothing_off(
+    page: Page, address: str, wait_until: Callable[..., None]
+) -> None:
+    visitor = Visitor(page, f"{address}?tab=paper")
+    visitor.press("10 steps")
+    visitor.state("Paused")
+    visitor.shows("This tab is drawn when you scroll to it.").scroll_into_view_if_needed()
+    visitor.shows("Pick a row to load its run.")
+    page.get_by_role("region", name="What is this?").scroll_into_view_if_needed()  # the networks are out of sight
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 794, "height": 1123})  # A4
+    wait_until(lambda: page.evaluate(BLANK) == [False] * 3, "pictures of three networks")
+    wait_until(lambda: page.evaluate(OVER) == [], "a layout that fits")
+    assert not page.get_by_role("button", name="Reset", exact=True).is_visible()
+    assert len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4"))) >= 3
+    visitor.check()
+
+
 def _printed(page: Page, place: str) -> list[tuple[float, int]]:
     """The share of light pixels of each chart, and the number of coloured ones; no chart comes into sight for it."""
     content = page.screenshot(full_page=True)
