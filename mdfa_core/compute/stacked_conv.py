@@ -10,7 +10,6 @@ Axes: R replica, N example, C channels, F filters, K kernel, H W space, P output
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -145,24 +144,53 @@ def _choose(product: Product, device: torch.device) -> str:
 
 
 def _measure(product: Product, device: torch.device) -> str:
-    """The name of the fastest algorithm: the best of three calls after a warm-up."""
-    a, b = (torch.full(shape, 0.5, dtype=product.dtype, device=device) for shape in (product.a, product.b))
-    seconds = {}
+    """The name of the fastest algorithm: the best of three calls after a first one, whose result is compared.
+
+    Algorithms that fail, most often for lack of memory, or that differ from the first one in `ALGORITHMS` are left out.
+
+    Raises:
+        RuntimeError: all of them fail.
+    """
+    generator = torch.Generator(device).manual_seed(0)
+    a, b = (torch.randn(s, generator=generator, device=device, dtype=product.dtype) for s in (product.a, product.b))
+    seconds: dict[str, float] = {}
+    expected: Tensor | None = None
+    failure: RuntimeError | None = None
     for name, products in ALGORITHMS.items():
-        times = []
+        call = partial(products[product.kind], a, b, product.stride, *product.sizes)
         try:
-            for _ in range(4):
-                _wait(device)
-                start = time.perf_counter()
-                products[product.kind](a, b, product.stride, *product.sizes)
-                _wait(device)
-                times.append(time.perf_counter() - start)
-        except torch.OutOfMemoryError:  # im2col takes K² times the memory of its input
-            times = [math.inf] * 2
-        seconds[name] = min(times[1:])
+            found = call()
+            expected = found if expected is None else expected
+            if not _agree(found, expected, product):
+                _log.warning("%s: '%s' differs from the other algorithms and is not used", product, name)
+                continue
+            del found
+            seconds[name] = min(_seconds(call, device) for _ in range(3))
+        except RuntimeError as error:  # torch.OutOfMemoryError is one: im2col takes K² times the memory of its input
+            failure = error
+            _log.debug("%s: '%s' fails: %s", product, name, error)
+    if not seconds:
+        assert failure is not None
+        raise failure
     best = min(seconds, key=lambda name: seconds[name])
     _log.debug("%s: %s", product, {name: f"{taken * 1e3:.3g} ms" for name, taken in seconds.items()})
     return best
+
+
+def _agree(found: Tensor, expected: Tensor, product: Product) -> bool:
+    """Whether two results of a product are equal but for rounding. float32's bound notices TensorFloat-32 (3e-4)."""
+    few_bits = product.dtype not in (torch.float32, torch.float64) or product.fp32_precision == "tf32"
+    bound = 2e-2 if few_bits else 1e-4
+    difference, size = (tensor.float().norm() for tensor in (found - expected, expected))
+    return bool(difference <= bound * size)
+
+
+def _seconds(call: Callable[[], Tensor], device: torch.device) -> float:
+    _wait(device)
+    start = time.perf_counter()
+    call()
+    _wait(device)
+    return time.perf_counter() - start
 
 
 def _wait(device: torch.device) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mdfa_core.compute import choices, kernels, stacked_conv
+from mdfa_core.compute import choices, kernels, stacked_conv, tensor_float
 from mdfa_core.compute.kernels import PRECISIONS
 from tests.support.references import convolve, convolve_back, convolve_gradient
 
@@ -114,7 +114,28 @@ def test_the_fastest_way_is_measured_once_and_one_that_lacks_memory_is_passed_ov
             stacked_conv.batched("convolve", random(1, 1, 1, 4, 4), random(2, 1, 1, 2, 2), 1)
 
     assert calls == {"greedy": 1, "modest": 4 + 3}
-    assert len(caplog.records) == 1
+    assert len(caplog.records) == 2
+    stacked_conv.forget()
+
+
+def test_a_way_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    right = stacked_conv.ALGORITHMS["by replica"]["convolve"]
+
+    def slow(*operands: Any) -> Tensor:
+        time.sleep(0.02)
+        return right(*operands)
+
+    def rounded(x: Tensor, w: Tensor, stride: int) -> Tensor:
+        return right(tensor_float.rounded(x), tensor_float.rounded(w), stride)
+
+    monkeypatch.setattr(stacked_conv, "ALGORITHMS", {"slow": {"convolve": slow}, "rounded": {"convolve": rounded}})
+    operands = random(3, 1, 8, 6, 6).float(), random(3, 4, 8, 3, 3).float(), 1
+    with stacked_conv.noting(taken := {}):
+        stacked_conv.forget()
+        stacked_conv.batched("convolve", *operands)
+        assert "'rounded' differs from the other algorithms" in caplog.text
+        stacked_conv.batched("convolve", *operands, fp32_precision="tf32")
+    assert list(taken.values()) == ["slow", "rounded"]
     stacked_conv.forget()
 
 
