@@ -1,9 +1,11 @@
 """Measure stacks of replicas on a GPU: correctness against the CPU, speed by stack size, and hardware limits.
 
     python benchmarks/gpu.py [--device cuda] [--json FILE]         a few minutes
+    python benchmarks/gpu.py --precision tf32                      in another precision than float32
     python benchmarks/gpu.py --device cpu --small                  the same code in seconds, to see that it runs
 
-Everything is computed in float32, as in training runs: products and convolutions do not use TensorFloat-32.
+It also finds out how the card rounds to TensorFloat-32, and whether two runs are bit-identical, with cuDNN's
+deterministic algorithms and without.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import itertools
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,13 +32,12 @@ from mdfa_core.bench.report import check_writable, machine, versions, write
 from mdfa_core.bench.timing import Spread, Step, interleaved
 from mdfa_core.bench.workloads import BATCH, CONV, DIGITS_FC, FC, Workload
 from mdfa_core.compute import kernels, stacked_conv
-from mdfa_core.compute.tensor_float import float32_products
 from mdfa_core.learning.learner import Learner, Sums
 from mdfa_core.learning.steps import StepRunner
 from mdfa_core.nets.layers import ConvLayer
 
 TOLERANCE = 1e-4  # of a parameter after a few steps, relative to the largest of its tensor
-AMPLIFIED = 3  # or so many times the CPU's own distance in float32: FA's steps of convolutions amplify any rounding
+AMPLIFIED = 3  # or so many times the CPU's own distance: FA's steps of convolutions amplify any rounding
 CHECKED = ("bp", "fa", "dfa", "mdfa")  # the paper's methods, whose products all others share
 CHECKED_STEPS = 5
 DISTINCT = 16  # different batches drawn for a stack; they are repeated where it has more, which changes no time
@@ -144,40 +146,63 @@ def distance(found: list[Tensor], exact: list[Tensor]) -> float:
     return max(((a - b).abs().max() / a.abs().max().clamp(min=1e-12)).item() for a, b in zip(exact, found, strict=True))
 
 
-def check(workload: Workload, replicas: int, device: torch.device) -> dict[str, Any]:
-    """Distance of the device's stack, and of the CPU's in float32, from the CPU's in float64 after a few steps."""
+def check(workload: Workload, replicas: int, device: torch.device, precision: str) -> dict[str, Any]:
+    """Distance of the device's stack, and of the CPU's, from the CPU's in float64 after a few steps."""
     worst: dict[str, float] = {}
     usual: dict[str, float] = {}
     for method in CHECKED:
         variant = replace(workload, method=method)
         exact = trained(variant, replicas, torch.device("cpu"), "float64")
-        worst[method] = distance(trained(variant, replicas, device, "float32"), exact)
-        usual[method] = distance(trained(variant, replicas, torch.device("cpu"), "float32"), exact)
+        worst[method] = distance(trained(variant, replicas, device, precision), exact)
+        usual[method] = distance(trained(variant, replicas, torch.device("cpu"), precision), exact)
     return {
         "net": workload.title,
         "replicas": replicas,
         "steps": CHECKED_STEPS,
         "largest relative difference": worst,
-        "the CPU's in float32": usual,
+        "the CPU's": usual,
         "right": all(worst[method] <= max(TOLERANCE, AMPLIFIED * usual[method]) for method in CHECKED),
     }
+
+
+TIES = (1 + 2**-11, 1 + 3 * 2**-11)  # in the middle of two TensorFloat-32 numbers
+ROUNDINGS = {
+    TIES: "not at all",
+    (1 + 2**-10, 1 + 2 * 2**-10): "to the nearest, ties away from zero",
+    (1.0, 1 + 2 * 2**-10): "to the nearest, ties to even",
+    (1.0, 1 + 2**-10): "by truncation",
+}
+
+
+def roundings(size: Size, device: torch.device) -> dict[str, str]:
+    """How the operands of a product and of a convolution are rounded to TensorFloat-32, in words."""
+    of, edge = kernels.PRECISIONS["tf32"], min(size.matrix, 256)
+    found: dict[str, list[float]] = {"product": [], "convolution": []}
+    for tie in TIES:
+        one = torch.eye(edge, device=device).unsqueeze(0)
+        found["product"].append(kernels.product(one * tie, one, of)[0, 0, 0].item())
+        images = torch.full((1, 4, edge, 4, 4), tie, device=device)
+        filters = one.reshape(1, edge, edge, 1, 1)
+        found["convolution"].append(kernels.convolve(images, filters, one[:, 0] * 0, 1, of)[0, 0, 0, 0, 0].item())
+    return {name: ROUNDINGS.get(tuple(values), f"to {values}") for name, values in found.items()}
 
 
 # --------------------------------------------------------------------------------------------------------------- limits
 
 
-def limits(size: Size, device: torch.device) -> dict[str, float]:
-    """Rates of the hardware: FLOP/s of a large float32 product, and bytes/s (read and written) of a large copy."""
+def limits(size: Size, device: torch.device, precision: str) -> dict[str, float]:
+    """Rates of the hardware: FLOP/s of a large product, and bytes/s (read and written) of a large copy."""
     a, b = (torch.randn((size.matrix, size.matrix), device=device) for _ in range(2))
     made = torch.empty_like(a)
     source = torch.zeros(size.buffer // 4, device=device)
     target = torch.empty_like(source)
-    blocks = interleaved(
-        {"product": lambda: torch.mm(a, b, out=made), "copy": lambda: target.copy_(source)},
-        rounds=size.rounds,
-        seconds=size.seconds,
-        wait=waiting_for(device),
-    )
+    with kernels.PRECISIONS[precision].products(device):
+        blocks = interleaved(
+            {"product": lambda: torch.mm(a, b, out=made), "copy": lambda: target.copy_(source)},
+            rounds=size.rounds,
+            seconds=size.seconds,
+            wait=waiting_for(device),
+        )
     return {
         "FLOP/s": 2 * size.matrix**3 / blocks["product"].spread.median,
         "bytes/s": 2 * size.buffer / blocks["copy"].spread.median,
@@ -187,7 +212,9 @@ def limits(size: Size, device: torch.device) -> dict[str, float]:
 # ---------------------------------------------------------------------------------------------------------------- speed
 
 
-def time_convolutions(workload: Workload, replicas: int, size: Size, device: torch.device) -> list[dict[str, Any]]:
+def time_convolutions(
+    workload: Workload, replicas: int, size: Size, device: torch.device, precision: str
+) -> list[dict[str, Any]]:
     """Time every algorithm for a stack's convolutions. A training run uses the fastest, which it measures itself."""
     rows = []
     for layer in workload.build_network().hidden:
@@ -204,7 +231,7 @@ def time_convolutions(workload: Workload, replicas: int, size: Size, device: tor
         }
         for kind, arguments in operands.items():
             ways = {name: partial(way[kind], *arguments) for name, way in stacked_conv.ALGORITHMS.items()}
-            with float32_products("ieee"):
+            with kernels.PRECISIONS[precision].products(device):
                 blocks = interleaved(ways, rounds=size.rounds, seconds=size.seconds / 10, wait=waiting_for(device))
             rows.append(
                 {
@@ -232,7 +259,12 @@ def free_bytes(device: torch.device) -> float:
 
 
 def time_stacks(
-    workload: Workload, sizes: tuple[int, ...], size: Size, device: torch.device, limit: dict[str, float]
+    workload: Workload,
+    sizes: tuple[int, ...],
+    size: Size,
+    device: torch.device,
+    limit: dict[str, float],
+    precision: str = "float32",
 ) -> list[dict[str, Any]]:
     """Time a network at every stack size, one row each."""
     work = multiply_adds(workload.build_network(), METHODS[workload.method], BATCH)
@@ -246,7 +278,7 @@ def time_stacks(
         if needed > FREE * free_bytes(device):
             row["skipped"] = f"needs about {needed / 1e9:.1f} GB"
             continue
-        taken, launched = timed(workload, replicas, size, device)
+        taken, launched = timed(workload, replicas, size, device, precision)
         row["seconds"] = vars(taken)
         row["seconds without a graph"] = None if launched is None else vars(launched)
         row["replica-steps/s"] = replicas / taken.median
@@ -259,11 +291,13 @@ def time_stacks(
     return rows
 
 
-def timed(workload: Workload, replicas: int, size: Size, device: torch.device) -> tuple[Spread, Spread | None]:
+def timed(
+    workload: Workload, replicas: int, size: Size, device: torch.device, precision: str
+) -> tuple[Spread, Spread | None]:
     """Time a step as in a run and, if that is a CUDA graph, the same step launched kernel by kernel."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    stack = workload.learner(kernels.PRECISIONS["float32"], replicas, device)
+    stack = workload.learner(kernels.PRECISIONS[precision], replicas, device)
     images, labels = batch(workload, replicas, device)
     inputs = stack.network.inputs_from(images)
     steps = steps_of(stack)
@@ -274,6 +308,42 @@ def timed(workload: Workload, replicas: int, size: Size, device: torch.device) -
         variants["without"] = partial(steps_of(stack, replayed=False).take, inputs, labels)
     blocks = interleaved(variants, rounds=size.rounds, seconds=size.seconds, wait=waiting_for(device))
     return blocks["a step"].spread, blocks["without"].spread if steps.replaying else None
+
+
+@contextmanager
+def cudnn_deterministic(wanted: bool) -> Iterator[None]:
+    """A `with` block in which cuDNN uses only algorithms that give the same bits every time, or any."""
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = wanted
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
+
+
+def repeatability(
+    workload: Workload, replicas: int, size: Size, device: torch.device, precision: str
+) -> list[dict[str, Any]]:
+    """Two equal runs of a few steps, with `torch.backends.cudnn.deterministic` and without: their bits and their time.
+
+    All runs use the convolution algorithms that were chosen before, with the setting off.
+    """
+    rows = []
+    for wanted in (False, True):
+        with cudnn_deterministic(wanted):
+            first, second = (trained(workload, replicas, device, precision) for _ in range(2))
+            taken, _ = timed(workload, replicas, size, device, precision)
+        rows.append(
+            {
+                "net": workload.title,
+                "replicas": replicas,
+                "deterministic": wanted,
+                "bit-identical": all(torch.equal(a, b) for a, b in zip(first, second, strict=True)),
+                "largest relative difference": distance(second, first),
+                "seconds": vars(taken),
+            }
+        )
+    return rows
 
 
 def projections(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -294,15 +364,17 @@ def projections(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def report(content: dict[str, Any]) -> str:
-    lines = [f"{content['hardware']}; torch {content['versions']['torch']}, float32", ""]
+    lines = [f"{content['hardware']}; torch {content['versions']['torch']}, {content['precision']}", ""]
     for item in content["correctness"]:
         worst = max(item["largest relative difference"].values())
-        usual = max(item["the CPU's in float32"].values())
+        usual = max(item["the CPU's"].values())
         verdict = "right" if item["right"] else f"WRONG: more than {TOLERANCE:g} and {AMPLIFIED} times that"
         lines.append(
             f"{item['net']}, {item['replicas']} replicas, {item['steps']} steps of {', '.join(CHECKED)}: differs from "
-            f"the CPU in float64 by {worst:.1e} at most, the CPU in float32 by {usual:.1e}: {verdict}"
+            f"the CPU in float64 by {worst:.1e} at most, the CPU in {content['precision']} by {usual:.1e}: {verdict}"
         )
+    for name, rounded in content["tf32 rounding"].items():
+        lines.append(f"the operands of a {name} in TensorFloat-32 are rounded {rounded}")
     limit = content["limits"]
     lines += [
         "",
@@ -330,6 +402,13 @@ def report(content: dict[str, Any]) -> str:
     for row in content["convolutions"]:
         times = ", ".join(f"{name} {spread['median'] * 1e3:.3g} ms" for name, spread in row["seconds"].items())
         lines.append(f"{row['net']}, {row['replicas']} replicas, {row['layer']}, {row['product']}: {times}")
+    lines.append("")
+    for row in content["repeatability"]:
+        alike = "bit-identical" if row["bit-identical"] else f"different by {row['largest relative difference']:.1e}"
+        lines.append(
+            f"{row['net']}, {row['replicas']} replicas, cuDNN deterministic {'on' if row['deterministic'] else 'off'}: "
+            f"two runs are {alike}, a step takes {row['seconds']['median'] * 1e3:.3f} ms"
+        )
     if content["projections"]:
         lines.append("")
     for item in content["projections"]:
@@ -344,6 +423,9 @@ def report(content: dict[str, Any]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, … or cpu (default: auto)")
+    parser.add_argument(
+        "--precision", default="float32", choices=list(kernels.PRECISIONS), help="of everything (default: float32)"
+    )
     parser.add_argument("--small", action="store_true", help="small nets and few steps, to see that everything runs")
     parser.add_argument("--json", type=Path, help="write everything here")
     arguments = parser.parse_args()
@@ -351,27 +433,34 @@ def main() -> int:
         device = devices.resolve(arguments.device)
         if device.type == "cpu" and not arguments.small:
             raise MdfaError("on a CPU this takes hours at full size: add --small, or use mdfa bench")
+        kernels.check_device(arguments.precision, device)
         if arguments.json:
             check_writable(arguments.json)
     except MdfaError as error:
         parser.exit(2, f"gpu.py: {error}\n")
     size = SMALL if arguments.small else LARGE
     start = time.perf_counter()
-    limit = limits(size, device)
-    correctness = [check(workload, size.replicas, device) for workload in size.checked]
-    rows = [row for workload, sizes in size.workloads for row in time_stacks(workload, sizes, size, device, limit)]
-    ways = [row for workload in size.checked for row in time_convolutions(workload, size.ways, size, device)]
+    here = size, device
+    of: str = arguments.precision
+    limit = limits(*here, of)
+    correctness = [check(workload, size.replicas, device, of) for workload in size.checked]
+    rows = [row for workload, sizes in size.workloads for row in time_stacks(workload, sizes, *here, limit, of)]
+    ways = [row for workload in size.checked for row in time_convolutions(workload, size.ways, *here, of)]
+    repeated = [row for workload in size.checked for row in repeatability(workload, size.ways, *here, of)]
     content = {
-        "format": 1,
+        "format": 2,
         "device": str(device),
+        "precision": of,
         "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else machine()["processor"],
         "machine": machine(),
         "versions": versions() | {"cuda": torch.version.cuda or "none"},
         "small": arguments.small,
         "limits": limit,
         "correctness": correctness,
+        "tf32 rounding": roundings(*here),
         "steps": rows,
         "convolutions": ways,
+        "repeatability": repeated,
         "projections": projections(rows),
         "seconds": time.perf_counter() - start,
     }

@@ -269,8 +269,9 @@ def gpu_part(content: Mapping[str, Any]) -> str:
     lines = [
         f"Produced by `python benchmarks/gpu.py` in {content['seconds']:.0f} s: {content['hardware']}, "
         f"CUDA {of['cuda']}; mdfa {of['mdfa']}, PyTorch {of['torch']}, Python {of['python']}; {its['processor']}, "
-        f"{its['cores']} cores. float32; mDFA, batches of {BATCH}; medians. The card's own rates: "
-        f"{limit['FLOP/s'] / 1e12:.3g} TFLOP/s (a large product), {limit['bytes/s'] / 1e12:.3g} TB/s (a large copy).",
+        f"{its['cores']} cores. {content.get('precision', 'float32')}; mDFA, batches of {BATCH}; medians. The card's "
+        f"own rates: {limit['FLOP/s'] / 1e12:.3g} TFLOP/s (a large product), {limit['bytes/s'] / 1e12:.3g} TB/s (a "
+        "large copy).",
         "",
         "| network | optimizer | R | a step | without a graph | a step ÷ R | of the product's rate "
         "| of the memory floor |",
@@ -302,6 +303,18 @@ def gpu_part(content: Mapping[str, Any]) -> str:
     for row in content["convolutions"]:
         times = [shown(row["seconds"][way]["median"], "s") for way in ways]
         lines.append(f"| {row['net']} | {row['layer']} | {row['product']} | " + " | ".join(times) + " |")
+    repeated = content.get("repeatability", ())  # not in files of format 1
+    if repeated:
+        lines += [
+            "",
+            "Two equal runs of a few steps:",
+            "",
+            "| network | R | cuDNN deterministic | bit-identical | a step |",
+            "| --- | ---: | --- | --- | ---: |",
+        ]
+    for row in repeated:
+        on, alike = ("yes" if row[name] else "no" for name in ("deterministic", "bit-identical"))
+        lines.append(f"| {row['net']} | {row['replicas']} | {on} | {alike} | {shown(row['seconds']['median'], 's')} |")
     return "\n".join(lines)
 
 

@@ -603,11 +603,14 @@ def test_a_process_that_fails_to_measure_memory_says_why() -> None:
 # -------------------------------------------------------------------------------------------------- the other programs
 
 
-def test_the_gpu_program_runs_through_on_the_cpu_at_small_size(tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_the_gpu_program_runs_through_on_the_cpu_at_small_size(precision: str, tmp_path: Path) -> None:
     program = ROOT / "benchmarks" / "gpu.py"
-    done = python(program, "--device", "cpu", "--small", "--json", "gpu.json", cwd=tmp_path)
+    options = ("--device", "cpu", "--small", "--json", "gpu.json", "--precision", precision)
+    done = python(program, *options, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "right" in done.stdout
+    assert f", {precision}\n" in done.stdout
     content = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
     assert all(item["right"] for item in content["correctness"])
     assert {tuple(item["largest relative difference"]) for item in content["correctness"]} == {
@@ -617,10 +620,45 @@ def test_the_gpu_program_runs_through_on_the_cpu_at_small_size(tmp_path: Path) -
         assert row["replica-steps/s"] > 0
         assert row["share of the bandwidth floor"] > 0
     assert {row["product"] for row in content["convolutions"]} == {"convolve", "error", "outer"}
-    assert tables.gpu_part(content).count("| small") == len(content["steps"]) + len(content["convolutions"])
+    shown = [row for part in ("steps", "convolutions", "repeatability") for row in content[part]]
+    assert tables.gpu_part(content).count("| small") == len(shown)
     for row in content["convolutions"]:
         assert list(row["seconds"]) == list(stacked_conv.ALGORITHMS)
         assert all(spread["median"] > 0 for spread in row["seconds"].values())
+    assert [row["deterministic"] for row in content["repeatability"]] == [False, True] * 2
+    assert all(row["bit-identical"] and row["seconds"]["median"] > 0 for row in content["repeatability"])  # on a CPU
+    assert set(content["tf32 rounding"].values()) == {"to the nearest, ties away from zero"}  # the emulation's
+
+
+@pytest.mark.parametrize(
+    ("to", "words"),
+    [
+        (lambda t: t, "not at all"),
+        (lambda t: (t * 1024).floor() / 1024, "by truncation"),
+        (lambda t: (t * 1024).round() / 1024, "to the nearest, ties to even"),
+        (lambda t: t * 2, "to [2.0009765625, 2.0029296875]"),
+    ],
+)
+def test_the_gpu_program_tells_how_a_card_rounds(
+    to: Callable[[torch.Tensor], torch.Tensor], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mdfa_core.compute.tensor_float.rounded", lambda t: torch.where(t == 1, t, to(t)))
+    assert gpu.roundings(gpu.SMALL, torch.device("cpu")) == {"product": words, "convolution": words}
+
+
+def test_the_gpu_program_restores_cudnns_setting_and_tells_runs_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, numbers = [], iter(range(100))
+
+    def trained(*_: Any) -> list[torch.Tensor]:
+        seen.append(torch.backends.cudnn.deterministic)
+        return [torch.tensor([1.0 + (0 if seen[-1] else 1e-3) * next(numbers)], dtype=torch.float64)]
+
+    monkeypatch.setattr(gpu, "trained", trained)
+    off, on = gpu.repeatability(gpu.SMALL.checked[0], 2, gpu.SMALL, torch.device("cpu"), "float32")
+    assert seen == [False, False, True, True]
+    assert not torch.backends.cudnn.deterministic
+    assert (off["bit-identical"], on["bit-identical"]) == (False, True)
+    assert off["largest relative difference"] == pytest.approx(1e-3)
 
 
 @pytest.mark.usefixtures("batched_replicas")
