@@ -27,7 +27,8 @@ def predicted_memory(experiment: Experiment, device: str = "cpu") -> int:
     - for a moment: one mini-batch (output, ε and δ of every unit) or one chunk of an evaluation (outputs only),
       whichever is larger. Both include pre-activations if the activation's derivative needs them, the inputs three
       times (pixels, numbers, and the layer's memory order), and a copy of the largest layer's outputs;
-    - for a mini-batch, also the rule's workspace and the largest update that is not made in parts.
+    - for a mini-batch, also the rule's workspace and the largest update that is not made in parts;
+    - rounded copies of the operands of the largest product, if the precision has them on this device.
 
     A device that replays steps as a CUDA graph needs the mini-batch's share twice, because a graph keeps its memory.
     """
@@ -43,7 +44,8 @@ def predicted_memory(experiment: Experiment, device: str = "cpu") -> int:
     passing = kept * max(layer.units for layer in network.layers) + 3 * inputs
     batch = experiment.batch_size * ((kept + 2) * units + passing)
     batch += transport.workspace(network, experiment.batch_size) + _largest_update(experiment, network)
-    evaluation = EVALUATION_CHUNK * (kept * units + passing)
+    batch += _rounded_copies(network, experiment.batch_size, device)
+    evaluation = EVALUATION_CHUNK * (kept * units + passing) + _rounded_copies(network, EVALUATION_CHUNK, device)
     recorded = 0 if graphs_of(torch.device(device)) is None or transport.draws else batch
     passing_by = recorded + max(batch, evaluation)
     return itemsize * (whole_run + passing_by)
@@ -76,6 +78,17 @@ def probe_memory(experiment: Experiment, sample: Sample | None = None) -> int:
         sizes.append(math.ceil(share * weights))
     angles = 4 * sum(sizes) + 4 * max(sizes)
     return network.precision.storage.itemsize * (signals + max(angles, *singles))
+
+
+def _rounded_copies(network: Network, examples: int, device: str) -> int:
+    """Numbers that the operands of the largest product take while they are rounded."""
+    widest = max(math.prod(network.input_shape), *(layer.units for layer in network.layers))
+    largest = max(examples * widest, *(math.prod(layer.weight_shape) for layer in network.layers))
+    precision = network.precision
+    if precision.mixed:
+        return largest * 3 // 2  # both operands and the result, at half the size
+    rounds = precision.fp32_precision == "tf32" and torch.device(device).type == "cpu"
+    return largest * 13 // 4 if rounds else 0  # both operands, the bits of one, and where it is NaN
 
 
 def _largest_update(experiment: Experiment, network: Network) -> int:

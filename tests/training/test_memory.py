@@ -9,6 +9,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from mdfa_core import OPTIMIZERS, Every, Experiment, Run
+from mdfa_core.compute.kernels import PRECISIONS
 from mdfa_core.data import TaskCache
 from mdfa_core.learning.probes import LIVE, Sample
 from mdfa_core.training.memory import predicted_memory, probe_memory
@@ -30,6 +31,13 @@ def test_a_graph_keeps_a_batch_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
     assert predicted_memory(drawing, "cuda:1") == predicted_memory(drawing)  # is never replayed
     monkeypatch.setenv("MDFA_GRAPH", "off")
     assert predicted_memory(large, "cuda:1") == on_the_cpu
+
+
+@pytest.mark.parametrize("network", ["fc:300,200", "conv:8/3/1,16/3/2"])
+def test_only_a_cpu_takes_memory_to_round_to_tensor_float(network: str) -> None:
+    full, rounded = SMALL.replace(network=network), SMALL.replace(network=network, precision="tf32")
+    assert predicted_memory(rounded) > predicted_memory(full)
+    assert predicted_memory(rounded, "cuda") == predicted_memory(full, "cuda")
 
 
 @pytest.mark.parametrize(
@@ -66,18 +74,19 @@ def _peak(experiment: Experiment, **events: Any) -> int:
 
 
 @pytest.mark.parametrize(
-    ("network", "optimizer", "method", "activation"),
+    ("network", "optimizer", "method", "activation", "precision"),
     pairwise(
         ["fc:256,256", "fc:1024,1024,1024", "conv:32/3/1,32/3/1", "digits-conv"],
         OPTIMIZERS,
         ["bp", "mdfa"],
         ["tanh", "relu"],
+        [name for name in PRECISIONS if name != "float64"],
     ),
 )
 def test_predicted_memory_is_enough_and_not_twice_too_much(
-    network: str, optimizer: str, method: str, activation: str
+    network: str, optimizer: str, method: str, activation: str, precision: str
 ) -> None:
-    settings = {"method": method, "optimizer": optimizer, "activation": activation}
+    settings = {"method": method, "optimizer": optimizer, "activation": activation, "precision": precision}
     experiment = Experiment(network=network, outputs=10, epochs=1, **settings)  # ten: an evaluation's chunks are full
 
     assert 1.0 <= predicted_memory(experiment) / _peak(experiment) <= 2.0
