@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mdfa_core.compute import choices, kernels, stacked_conv, tensor_float
 from mdfa_core.compute.kernels import PRECISIONS
+from mdfa_core.learning.cuda_graph import CudaGraph
 from tests.support.references import convolve, convolve_back, convolve_gradient
 
 R, N, HEIGHT, WIDTH = 3, 2, 8, 6
@@ -318,3 +319,30 @@ def test_products_on_a_gpu_have_the_digits_of_float32(kind: str, replicas: int) 
     exact = product("cpu", torch.float64, "float64")
     found = product("cuda", torch.float32, "float32").double().cpu()
     assert ((found - exact).norm() / exact.norm()).item() < 1e-5  # TensorFloat-32 gives 3e-4
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["convolve", "error", "outer"])
+@pytest.mark.parametrize("way", stacked_conv.ALGORITHMS)
+def test_every_way_on_a_gpu_is_right_also_in_a_graph(way: str, kind: str) -> None:
+    device = torch.device("cuda", torch.cuda.current_device())
+    x, w, delta = random(R, 64, 32, 16, 15), random(R, 33, 32, 3, 3), random(R, 64, 33, 7, 7)
+    operands = {"convolve": (x, w, 2), "error": (delta, w, 2, 16, 15), "outer": (delta, x, 2, 3)}[kind]
+    exact = stacked_conv.ALGORITHMS["by replica"][kind](*operands)
+    there = [o.to(device, torch.float32) if isinstance(o, Tensor) else o for o in operands]
+
+    def product() -> Tensor:
+        return stacked_conv.ALGORITHMS[way][kind](*there)
+
+    def record() -> None:
+        recorded.copy_(product())
+
+    with tensor_float.float32_products("ieee"):
+        plain = product()
+        recorded = torch.zeros_like(plain)
+        graph = CudaGraph(device)
+        graph.record(record)
+        graph.replay()
+    torch.cuda.synchronize()
+    for found in (plain, recorded):
+        assert ((found.double().cpu() - exact).norm() / exact.norm()).item() < 1e-5
