@@ -13,6 +13,7 @@ LEAD = 0.03
 """From the end of a line to its name, as a share of the axis of epochs."""
 
 _DECADES = 12  # at most, on a logarithmic axis
+_LOG_TICKS = 6  # spaces between the ticks of a logarithmic axis, at most
 _LETTER = 8.5  # pixels of a letter of a name, of which most are capitals
 _NARROWEST = 236  # pixels of the axis of epochs in a window of 1280 pixels
 _MOST_ROOM = 0.4  # for names, as a share of the axis
@@ -69,6 +70,15 @@ class Axis:
         """The value at a place."""
         start, end = self.start, self.end
         return start * (end / start) ** share if self.log else start + share * (end - start)
+
+    @property
+    def log_ticks(self) -> list[float]:
+        """Ticks of the logarithmic axis, as many as have room: 1, 2 and 5 in up to two decades, or powers of ten."""
+        first, last = round(math.log10(self.start)), round(math.log10(self.end))
+        if last - first <= 2:
+            ticks = [10.0**decade * factor for decade in range(first, last + 1) for factor in (1, 2, 5)]
+            return [tick for tick in ticks if tick <= self.end * 1.001]
+        return [10.0**decade for decade in range(first, last + 1, math.ceil((last - first) / _LOG_TICKS))]
 
     def _bottom(self, chance: float | None) -> float:
         if chance is None:

@@ -15,7 +15,7 @@ from bokeh.models.glyphs import Line, MultiLine, VArea
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.models.scales import LinearScale, LogScale
 from bokeh.models.sources import ColumnDataSource
-from bokeh.models.tickers import BasicTicker, FixedTicker, LogTicker
+from bokeh.models.tickers import BasicTicker, FixedTicker
 from bokeh.plotting import figure
 
 from mdfa_app.charts import crosshair
@@ -195,6 +195,9 @@ class Chart:
 
     def _fit(self) -> None:
         self.axis.fit(self._reference if self.style.from_mark else None)
+        ticker = self.figure.yaxis[0].ticker
+        if self.axis.log and isinstance(ticker, FixedTicker) and ticker.ticks != self.axis.log_ticks:
+            ticker.ticks = self.axis.log_ticks
         self._name_lines()
 
     def points(self, slot: int, *, before: bool = False) -> dict[str, list[float]]:
@@ -288,7 +291,8 @@ class Chart:
         style, log = self.style, self.axis.log
         self.figure.y_scale = LogScale() if log else LinearScale()
         axis = self.figure.yaxis[0]
-        axis.ticker = LogTicker() if log else FixedTicker(ticks=list(style.ticks)) if style.ticks else BasicTicker()
+        ticks = self.axis.log_ticks if log else style.ticks
+        axis.ticker = FixedTicker(ticks=list(ticks)) if ticks else BasicTicker()
         if style.format.endswith("%"):
             axis.formatter = NumeralTickFormatter(format="0 %")
         else:

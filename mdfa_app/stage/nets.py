@@ -56,7 +56,7 @@ def scene_of(comparison: Comparison) -> dict[str, Any]:
     """
     if comparison.facts is None:
         return {}
-    note = f"seed {comparison.experiment.seed}" if comparison.seeds > 1 else ""
+    note = f"seed\N{NO-BREAK SPACE}{comparison.experiment.seed}" if comparison.seeds > 1 else ""
     rows = tuple(
         (name, comparison.title(name), lane.rule.method, comparison.slot(name))
         for name, lane in comparison.lanes.items()

@@ -416,7 +416,7 @@ def test_several_seeds_have_a_mean_a_band_and_the_first_seeds_picture(wait_until
     assert drawn["y"] == pytest.approx([sum(column) / 3 for column in zip(*values, strict=True)])
     assert drawn["low"] == [min(column) for column in zip(*values, strict=True)]
     assert drawn["high"] == [max(column) for column in zip(*values, strict=True)]
-    assert visit.stage.scene["rows"][0]["meaning"] == "direct feedback alignment (seed 0)"
+    assert visit.stage.scene["rows"][0]["meaning"] == "direct feedback alignment (seed\N{NO-BREAK SPACE}0)"
     assert alone.stage.scene["rows"][0]["meaning"] == "direct feedback alignment"
     assert "Seed 0, the first of 3." in visit.stage.caption
     assert "mean of 3 seeds" in visit.page.curves.bands

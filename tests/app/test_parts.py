@@ -213,6 +213,22 @@ def test_a_logarithmic_axis_shows_every_positive_number() -> None:
     assert axis.start == pytest.approx(1e19), "and no more decades than can be read"
 
 
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([0.2, 0.9], [0.1, 0.2, 0.5, 1]),
+        ([0.02, 0.9], [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]),
+        ([1e-3, 5e2], [1e-3, 1e-2, 0.1, 1, 10, 100, 1000]),
+        ([1e-6, 5e5], [1e-6, 1e-4, 1e-2, 1, 100, 1e4, 1e6]),
+    ],
+)
+def test_a_logarithmic_axis_has_as_many_ticks_as_can_be_read(values: list[float], ticks: list[float]) -> None:
+    axis = Axis(None, log=True)
+    axis.note(values)
+    axis.fit()
+    assert axis.log_ticks == pytest.approx(ticks)
+
+
 def test_a_zoomed_axis_stays_until_its_visitor_goes_back() -> None:
     epochs = Epochs()
     epochs.fit(8, 0)
