@@ -3,8 +3,8 @@
 TensorFloat-32 has the exponent of float32 and 10 bits of mantissa. A tensor core rounds both operands of a product to
 it and sums in float32. The rounding is to the nearest, ties away from zero: NVIDIA's instruction `cvt.rna.tf32.f32`
 adds half a unit of the last kept bit to the float32's bits and cuts the rest off. So does CUTLASS (`tfloat32.h`,
-"round_half_ulp_truncate"), and a kernel with this instruction gave the bits of cuBLAS on an A100
-(https://github.com/triton-lang/triton/issues/4574). We found no statement about cuDNN or newer cards;
+"round_half_ulp_truncate"), and a kernel with this instruction gave exactly the product of PyTorch
+(https://github.com/triton-lang/triton/issues/4574, which does not name the card). We found no statement about cuDNN;
 `benchmarks/gpu.py` finds out what a card does.
 """
 
