@@ -15,7 +15,7 @@ from mdfa_core.studies.paper.measures import REPORTED, TESTED, TRAINED, TRAINED_
 from mdfa_core.studies.paper.propositions import Graded, Verdict
 from mdfa_core.studies.paper.published import TABLES, Cell
 from mdfa_core.studies.paper.statistics import Interval, Scores, paired
-from mdfa_core.studies.paper.words import NETWORK_WORDS, title
+from mdfa_core.studies.paper.words import NETWORK_WORDS, place, title
 from mdfa_core.studies.reports.results import CellResult, compared, of_table
 
 NOT_RUN = "not run"
@@ -132,7 +132,7 @@ def draws(found: Iterable[CellResult]) -> pd.DataFrame:
     """Cells that were run on more tasks than the paper's five, or with several seeds within a task: both spreads.
 
     Columns per measure: mean and its spread over tasks (of the means over seeds), and the pooled spread over the seeds
-    of a task. Without such cells, the frame is empty.
+    of a task. Accuracies in percent, spreads in points. Without such cells, the frame is empty.
     """
     rows = []
     for result in found:
@@ -144,7 +144,7 @@ def draws(found: Iterable[CellResult]) -> pd.DataFrame:
             if scores is not None:
                 rows.append(
                     {
-                        "cell": result.cell.name,
+                        "cell": f"{place(result.cell)}, {title(result.cell)}",
                         "accuracy": measure.title(result.cell),
                         "five tasks": "" if before is None else str(before),
                         "all": str(scores),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import statistics
 from collections.abc import Iterator
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from types import ModuleType
@@ -25,7 +27,7 @@ from mdfa_core.studies.paper.reproduction import Plan
 from mdfa_core.studies.reports import document, pages, select, tables, tidy
 from mdfa_core.studies.reports.figures import FIGURES
 from mdfa_core.studies.reports.figures.style import Drawing
-from mdfa_core.studies.reports.results import CellResult, Role, verdicts
+from mdfa_core.studies.reports.results import CellResult, Role, of_table, verdicts
 from tests.studies.reports.made_up import note_of, record_of
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -96,7 +98,32 @@ def test_a_page_of_a_table_shows_one_table_and_folds_the_rest(found: tuple[CellR
         assert len([word for word in shown.split() if re.search(r"\w", word)]) <= 700
         assert shown.count("| Method ") == 1
         folds = page.count("<details>")
-        assert folds == (4 if any(result.run for result in found if result.cell.table == number) else 0)
+        more = not tables.draws(of_table(found, number)).empty
+        assert folds == (4 + more if any(result.run for result in of_table(found, number)) else 0)
+
+
+def test_both_spreads_of_cells_with_more_tasks_and_seeds_are_told(found: tuple[CellResult, ...]) -> None:
+    """A made-up cell: tasks 0 to 5 with two seeds each, test accuracies 10 t and 10 t + 4 percent."""
+    cell = CELLS["table-1/fc/tanh/mdfa/2"]
+    original = next(result for result in found if result.cell == cell)
+    record = original.chosen.records[0]
+    runs = tuple(
+        replace(
+            record,
+            test_accuracy=(10 * task + 4 * draw) / 100,
+            experiment=record.experiment.replace(seed=task + 1000 * draw, task_seed=task if draw else None),
+        )
+        for task in range(6)
+        for draw in (0, 1)
+    )
+    more = replace(original, chosen=replace(original.chosen, records=runs))
+    told = pages._spread_sentence([more])
+    over = statistics.stdev(10 * task + 2 for task in range(6))
+    assert f"1 cells were run on 6 tasks. Test accuracy spreads by {over:.1f} points over tasks" in told
+    assert told.endswith(f"and by {8**0.5:.1f} over 2 seeds within a task (medians).")
+    assert "More tasks and seeds" in pages.table_page([more], 1)
+    assert pages._spread_sentence([original.comparable]) == ""
+    assert "More tasks and seeds" not in pages.table_page([original.comparable], 1)
 
 
 QUESTIONS = (
