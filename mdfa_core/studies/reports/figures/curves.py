@@ -27,9 +27,9 @@ def curves(table: pd.DataFrame) -> Drawing:
         for column, method in enumerate(select.PAPER_METHODS):
             axes, shade = grid[row][column], style.colour(method)
             lines = rows[rows["method"] == method]
-            wide = lines.pivot_table(index="epoch", columns="run", values="value")
-            for run in wide:
-                axes.plot(wide.index, wide[run], color=shade, linewidth=0.7, alpha=0.6)
+            wide = lines.pivot_table(index="epoch", columns="task", values="value")  # the mean over a task's seeds
+            for task in wide:
+                axes.plot(wide.index, wide[task], color=shade, linewidth=0.7, alpha=0.6)
             if len(wide):
                 mean, std = wide.mean(axis=1), wide.std(axis=1).fillna(0)
                 axes.fill_between(wide.index, mean - std, mean + std, color=shade, alpha=0.15, linewidth=0)
@@ -52,7 +52,8 @@ def curves(table: pd.DataFrame) -> Drawing:
             else "Learning curves of Table 1 with tanh."
         )
         + select.toy(part),
-        reading="Table 1, tanh. Thin lines are tasks, the thick line is their mean, the band one standard deviation. "
+        reading="Table 1, tanh. Thin lines are tasks (means over seeds), the thick line is their mean, the band one "
+        "standard deviation. "
         "The number is the mean over tasks of the highest accuracy of any epoch. Chosen: settings with the best "
         "validation accuracy. Best fit: settings with the best training accuracy.",
     )
