@@ -42,7 +42,13 @@ class Outbox:
             if closed() or not wanted():
                 return
             self._updates.append(update)
-            if self._notified or not notify:
+        if notify:
+            self.announce()
+
+    def announce(self) -> None:
+        """Notify the page if messages wait and it was not notified yet."""
+        with self._changed:
+            if self._notified or not self._updates:
                 return
             self._notified = True
             self._notified_at = time.monotonic()

@@ -377,9 +377,8 @@ class Trainer:
                 return
             self._send(number, Status(Phase.RUNNING))
             self._train_rounds(number, request)
-        self._send_frames(math.inf)
-        self._send_snapshot()
-        self._send_phase(number)
+        self._send_phase(number)  # first: whoever pressed Pause waits for it
+        self._send_last(request)
 
     def _got_slot(self, ticket: Ticket, number: int, request: int) -> bool:
         """Wait for a slot and say how many are ahead; False if there is another request."""
@@ -480,10 +479,10 @@ class Trainer:
             notify=notify,
         )
 
-    def _send_frames(self, seconds: float) -> float:
+    def _send_frames(self, seconds: float, unless: Callable[[], bool] = lambda: False) -> float:
         """Send frames of the nets for so long, but one at least; the others come first the next time.
 
-        Frames without a limit of time are the last ones for now, so they show the newest weights.
+        Frames without a limit of time are the last ones for now, so they show the newest weights. `unless` ends them.
 
         Returns the seconds it took of this thread's own time: on a busy machine it also waits.
         """
@@ -496,10 +495,21 @@ class Trainer:
             self._framed.append(name)
             frame = self.nets[name].frame(whole=seconds == math.inf)
             self._send(self._made_number, StageFrame(frame), lane=name, notify=False)
-            if time.thread_time() - begun > seconds:
+            if time.thread_time() - begun > seconds or unless():
                 break
         self._send_signals(notify=False)
         return time.thread_time() - begun
+
+    def _send_last(self, request: int) -> None:
+        """Send frames and a snapshot of the weights at which training has stopped, unless it is to go on."""
+
+        def goes_on() -> bool:
+            return self._request != request and self._active
+
+        self._send_frames(math.inf, unless=goes_on)
+        if not goes_on():
+            self._send_snapshot()
+        self._outbox.announce()
 
     def _answer_look(self) -> None:
         self._send_signals(notify=True)

@@ -117,6 +117,38 @@ def test_prepares_without_training(watched: Watched) -> None:
     watched.at_rest()
 
 
+def test_the_end_of_training_is_told_before_the_last_pictures_are_made(watched: Watched) -> None:
+    watched.prepare(SMALL.replace(epochs=300), "mdfa", "bp", start=True)
+    watched.until(Phase.RUNNING)
+    watched.trainer.pause()
+    watched.until(Phase.PAUSED)
+    watched.at_rest()
+    contents = [update.content for update in watched.updates]
+    paused = max(at for at, content in enumerate(contents) if content == Status(Phase.PAUSED))
+    after = [update.lane for update in watched.updates[paused:] if isinstance(update.content, StageFrame)]
+    assert sorted(after) == ["bp", "mdfa"]
+
+
+def test_training_that_goes_on_does_not_wait_for_the_last_pictures(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched.prepare(SMALL.replace(epochs=300), "mdfa", "bp", "dfa", start=True)
+    watched.until(Phase.RUNNING)
+    taken: list[str] = []
+    frame = nets.Net.frame
+
+    def slow(net: nets.Net, *, whole: bool = True) -> bytes:
+        if whole and not watched.trainer.closed:
+            taken.append(net.rule.name)
+            watched.trainer.start()  # the visitor presses Continue while the picture is made
+        return frame(net, whole=whole)
+
+    monkeypatch.setattr(nets.Net, "frame", slow)
+    watched.trainer.pause()
+    watched.wait_until(lambda: watched.states[-2:] == [Phase.PAUSED, Phase.RUNNING], "training goes on")
+    assert len(taken) == 1
+
+
 def test_starts_pauses_goes_on_and_finishes(watched: Watched) -> None:
     watched.prepare(SMALL.replace(epochs=300), start=True)
     watched.until(Phase.RUNNING)
