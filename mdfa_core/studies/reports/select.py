@@ -108,26 +108,22 @@ def contrast(rows: pd.DataFrame) -> Contrast:
 def score_arrays(
     values: pd.DataFrame, methods: Sequence[str] = PAPER_METHODS
 ) -> tuple[dict[str, NDArray[np.float64]], list[tuple[int, str, str, int]]]:
-    """Scores [cells, tasks] by method at the positions that all methods have, and these positions.
+    """Scores [positions, tasks] by method at the positions that all methods have, and these positions.
 
-    Only tasks that every method has at every position are used, so that the arrays are whole.
+    Only tasks that every method has at every one of these positions are used, so that the arrays are whole. Without
+    such tasks, there are no positions.
     """
     known = values[values["method"].isin(methods)]
-    if set(known["method"]) != set(methods):
+    wide = known.pivot_table(index=POSITION, columns="method", values="task", aggfunc=frozenset).reindex(columns=methods)
+    having = wide.dropna()
+    tasks = sorted(frozenset.intersection(*having.to_numpy().ravel())) if len(having) else []
+    if not tasks:
         return {}, []
-    wide = known.pivot_table(index=POSITION, columns=["method", "task"], values="value")
-    tasks = [
-        task for task in sorted(values["task"].unique()) if all((method, task) in wide.columns for method in methods)
-    ]
-    tasks = tasks[: _common(values, methods)]
-    wide = wide[[(method, task) for method in methods for task in tasks]].dropna()
-    return {m: wide[m].to_numpy(dtype=float) for m in methods}, list(wide.index)
-
-
-def _common(values: pd.DataFrame, methods: Sequence[str]) -> int:
-    """The number of tasks that every cell of these methods has."""
-    counts = values[values["method"].isin(methods)].groupby("cell")["task"].nunique()
-    return int(counts.min()) if len(counts) else 0
+    scores = known.set_index([*POSITION, "method", "task"])["value"].sort_index()
+    return {
+        method: np.array([[scores[(*position, method, task)] for task in tasks] for position in having.index])
+        for method in methods
+    }, list(having.index)
 
 
 def place(position: Sequence[object]) -> str:
@@ -145,8 +141,12 @@ def title(method: str) -> str:
 
 def at_chance(table: pd.DataFrame) -> set[str]:
     """The cells in which training of the chosen configuration ended at chance on some task, see `paper.failures`."""
-    chosen = table[(table["role"] == "chosen") & (table["quantity"] == "train") & (table["epoch"] == table["epochs"])]
-    return set(chosen.loc[(chosen["value"] - 100 / chosen["classes"]).abs() <= 100 * MARGIN, "cell"])
+    chosen, by = table[table["role"] == "chosen"], ["cell", "run"]
+    known = chosen.drop_duplicates(by).set_index(by)
+    trained = chosen[chosen["quantity"] == "train"].sort_values("epoch", kind="stable")
+    ends = trained.groupby(by)["value"].last().reindex(known.index)  # NaN for a run that diverged in its first epoch
+    learned = (ends - 100 / known["classes"]).abs() > 100 * MARGIN
+    return set(known.index[~learned].get_level_values("cell"))
 
 
 def comparable(table: pd.DataFrame) -> pd.DataFrame:

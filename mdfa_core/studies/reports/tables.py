@@ -11,12 +11,13 @@ import pandas as pd
 
 from mdfa_core.base.registry import Registry
 from mdfa_core.nets.activations import ACTIVATIONS
+from mdfa_core.runs.records import Record
 from mdfa_core.studies.paper.measures import REPORTED, TESTED, TRAINED, TRAINED_CHOSEN, Measure, column
 from mdfa_core.studies.paper.propositions import Graded, Verdict
 from mdfa_core.studies.paper.published import TABLES, Cell
 from mdfa_core.studies.paper.statistics import Interval, Scores, paired
 from mdfa_core.studies.paper.words import NETWORK_WORDS, place, title
-from mdfa_core.studies.reports.results import CellResult, compared, of_table
+from mdfa_core.studies.reports.results import CellResult, compared, of_table, task_of
 
 NOT_RUN = "not run"
 
@@ -243,37 +244,42 @@ def signs(found: Iterable[CellResult], number: int) -> pd.DataFrame:
 
     Columns: sign agreement of unit error signals, single-example updates and mini-batch updates in percent, and the
     angle between mini-batch update and gradient in degrees. They are for the last measurement of each run, as mean ±
-    sample standard deviation over tasks. `lowest` is the lowest agreement of unit error signals at any measurement.
-    Entries that are 0 on one side have no sign and are left out.
+    sample standard deviation over tasks; of several seeds within a task, the mean counts. `lowest` is the lowest
+    agreement of unit error signals at any measurement. Entries that are 0 on one side have no sign and are left out.
     """
     rows = []
     for result in of_table(found, number):
-        last = [record.probes[-1] for record in result.chosen.records if record.probes]
-        if last:
-            units = [
-                probe.unit for record in result.chosen.records for probe in record.probes if probe.unit is not None
-            ]
+        runs = [record for record in result.chosen.records if record.probes]
+        if runs:
+            units = [probe.unit for record in runs for probe in record.probes if probe.unit is not None]
             rows.append(
                 {
                     "Network": NETWORK_WORDS[result.cell.network],
                     **_varied(result.cell),
                     "Method": title(result.cell),
-                    "unit errors": _spread([probe.unit for probe in last], 100),
+                    "unit errors": _at_end(runs, "unit", 100),
                     "lowest": f"{100 * min(units):.4g}" if units else "",
-                    "single examples": _spread([probe.example for probe in last], 100),
-                    "mini-batch": _spread([probe.batch for probe in last], 100),
-                    "angle": _spread([probe.angle for probe in last], 1),
-                    "tasks": str(len(last)),
+                    "single examples": _at_end(runs, "example", 100),
+                    "mini-batch": _at_end(runs, "batch", 100),
+                    "angle": _at_end(runs, "angle", 1),
+                    "tasks": str(len(set(map(task_of, runs)))),
+                    "runs": str(len(runs)),
                 }
             )
     return pd.DataFrame(rows)
 
 
-def _spread(values: Iterable[float | None], scale: float) -> str:
-    known = [scale * value for value in values if value is not None]
-    if not known:
+def _at_end(runs: Iterable[Record], name: str, scale: float) -> str:
+    """A value of the last measurements: mean ± sample standard deviation over tasks of the means over seeds."""
+    tasks: dict[int, list[float]] = {}
+    for record in runs:
+        value: float | None = getattr(record.probes[-1], name)
+        if value is not None:
+            tasks.setdefault(task_of(record), []).append(scale * value)
+    means = [fmean(values) for values in tasks.values()]
+    if not means:
         return ""
-    return f"{fmean(known):.1f}" + (f" ± {stdev(known):.1f}" if len(known) > 1 else "")
+    return f"{fmean(means):.1f}" + (f" ± {stdev(means):.1f}" if len(means) > 1 else "")
 
 
 def _varied(cell: Cell) -> dict[str, str]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from mdfa_core.runs.records import Record
 from mdfa_core.studies.paper.measures import REPORTED, TESTED
 from mdfa_core.studies.paper.published import CELLS, TABLES
 from mdfa_core.studies.reports import document, tables
@@ -186,8 +187,23 @@ def test_signs_are_told_at_the_end_and_where_they_are_lowest(found: tuple[CellRe
         "mini-batch": "70.0 ± 0.0",
         "angle": "30.0 ± 0.0",
         "tasks": "5",
+        "runs": "5",
     }
     assert tables.signs(found, 3).empty
+
+
+def test_signs_of_several_seeds_are_one_value_for_each_task(found: tuple[CellResult, ...]) -> None:
+    result = next(result for result in found if result.cell == CELLS["table-1/fc/tanh/mdfa/2"])
+    one, other = result.chosen.records[:2]
+
+    def run(record: Record, unit: float, **changes: int) -> Record:
+        probes = tuple(replace(probe, unit=unit) for probe in record.probes)
+        return replace(record, probes=probes, experiment=record.experiment.replace(**changes))
+
+    # the three seeds of task 0 count as much as the one seed of task 1
+    runs = (run(one, 1.0), *(run(one, 0.7, seed=seed, task_seed=0) for seed in (1000, 2000)), run(other, 0.6))
+    (row,) = tables.signs([replace(result, chosen=replace(result.chosen, records=runs))], 1).to_dict("records")
+    assert (row["unit errors"], row["tasks"], row["runs"]) == ("70.0 ± 14.1", "2", "4")
 
 
 @pytest.mark.parametrize("number", TABLES)

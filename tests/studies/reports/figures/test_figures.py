@@ -15,8 +15,11 @@ from mdfa_core.studies.paper.statistics import paired
 from mdfa_core.studies.reports import select, tidy
 from mdfa_core.studies.reports.figures import FIGURES, style
 from mdfa_core.studies.reports.figures.coverage import effects
+from mdfa_core.studies.reports.figures.curves import _highest
 from mdfa_core.studies.reports.figures.style import Drawing
 from mdfa_core.studies.reports.results import CellResult
+
+_CELL = "table-1/fc/tanh/mdfa/2"
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +100,44 @@ def test_effects_are_in_points(table: pd.DataFrame) -> None:
     assert len(values) == 24
     assert all(3 < value <= 10 for value in values)
     assert effects(table)["best − final epoch\n(training, best fit)"] == pytest.approx([0] * len(values))
+
+
+def test_other_settings_are_compared_on_the_same_tasks(table: pd.DataFrame) -> None:
+    chosen = table[(table["role"] == "chosen") & (table["quantity"] == "test") & (table["cell"] == _CELL)]
+    earlier = chosen[chosen["task"].isin((1, 3))].assign(role="besides", learning_rate=0.5)
+    earlier["value"] -= [10, 20]
+    further = chosen.assign(role="besides", task=chosen["task"] + 5, value=0.0)  # the published settings: no doubt
+    name = next(name for name in effects(table) if name.startswith("tuned"))
+    assert effects(pd.concat([table, further]))[name] == []
+    assert effects(pd.concat([table, further, earlier]))[name] == pytest.approx([15])
+
+
+def test_a_run_that_diverged_in_its_first_epoch_ended_at_chance(table: pd.DataFrame) -> None:
+    assert _CELL not in select.at_chance(table)
+    of_run = (table["role"] == "chosen") & (table["cell"] == _CELL) & (table["task"] == 2)
+    diverged = table[of_run].head(1).assign(epoch=pd.NA, quantity="diverged", value=3.0)
+    assert _CELL in select.at_chance(pd.concat([table[~of_run], diverged]))
+
+
+def test_a_number_beside_learning_curves_is_a_mean_over_tasks(table: pd.DataFrame) -> None:
+    chosen = table[(table["role"] == "chosen") & (table["quantity"] == "train") & (table["cell"] == _CELL)]
+    part, seeds = chosen[chosen["task"] < 2], chosen[chosen["task"] == 0].assign(run="another seed", value=0.0)
+    first, second = (rows["value"].max() for _, rows in part.groupby("task"))
+    assert _highest(pd.concat([part, seeds])) == pytest.approx((first / 2 + second) / 2)
+
+
+def test_arrays_of_scores_have_only_tasks_that_all_methods_have(table: pd.DataFrame) -> None:
+    """A cell without task 0 takes it from all, and keeps its place; a cell that is left out takes nothing."""
+    values = select.tested(table)
+    values = values[(values["table"] == 1) & ~((values["cell"] == _CELL) & (values["task"] == 0))]
+    alone = values["cell"].str.startswith("table-1/conv/tanh/")
+    values = values[~alone | ((values["method"] == "bp") & (values["task"] == 4))]
+    scores, positions = select.score_arrays(values)
+    assert len(positions) == 5
+    assert {array.shape for array in scores.values()} == {(5, 4)}
+    row = positions.index((1, "fc", "tanh", 2))
+    kept = values[values["cell"] == _CELL].sort_values("task")["value"]
+    assert np.array_equal(scores["mdfa"][row], kept.to_numpy(dtype=float))
 
 
 def test_arrays_of_scores_have_only_positions_that_all_methods_have(table: pd.DataFrame) -> None:
