@@ -166,7 +166,7 @@ class Tally:
             paper=sum(effect > threshold + ROUNDING for effect, threshold in printed),
             printed=len(printed),
             pooled=pooled,
-            effect="" if pooled is None else _effect(pooled, kept[0].case),
+            effect="" if pooled is None else _effect(pooled, next(one.case for one in kept if one.values)),
         )
 
     @property

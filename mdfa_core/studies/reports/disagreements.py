@@ -62,7 +62,7 @@ class Explanation:
 
     @property
     def explained_by(self) -> tuple[Tried, ...]:
-        """The settings whose means are within the two spreads of the printed ones, in training and held-out.
+        """The settings whose means over all tasks are within the two spreads of the printed ones, in both columns.
 
         They are also nearer to the printed means than this project's figures are: wide spreads alone explain nothing.
         """
@@ -75,7 +75,12 @@ class Explanation:
         return min(self.tried, key=self._distance, default=None)
 
     def _near(self, one: Tried, splits: Sequence[SplitName]) -> bool:
-        return all(split in one.scores and within_spreads(self.cell, split, one.scores[split]) for split in splits)
+        return all(
+            split in one.scores
+            and len(one.scores[split].tasks) == len(one.records)  # on no task did the run diverge in its first epoch
+            and within_spreads(self.cell, split, one.scores[split])
+            for split in splits
+        )
 
     def _distance(self, one: Tried) -> float:
         figures = self.cell.published

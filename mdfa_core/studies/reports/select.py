@@ -114,8 +114,8 @@ def score_arrays(
     such tasks, there are no positions.
     """
     known = values[values["method"].isin(methods)]
-    wide = known.pivot_table(index=POSITION, columns="method", values="task", aggfunc=frozenset).reindex(columns=methods)
-    having = wide.dropna()
+    wide = known.pivot_table(index=POSITION, columns="method", values="task", aggfunc=frozenset)
+    having = wide.reindex(columns=methods).dropna()
     tasks = sorted(frozenset.intersection(*having.to_numpy().ravel())) if len(having) else []
     if not tasks:
         return {}, []

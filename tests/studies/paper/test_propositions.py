@@ -314,6 +314,9 @@ def test_the_mean_effect_of_a_part_is_task_by_task() -> None:
     levels = grade([level(MDFA, TESTED, 10, "a"), level(other, TESTED, 20, "a")], Evidence(scores=known))
     assert Tally.of(levels).pooled is None  # effects above different thresholds have no mean
     assert Tally.of(levels).effect == ""
+    unmeasured = level(CELLS["table-3/fc/tanh/mdfa/3"], TESTED, 20, "a")
+    levels = grade([unmeasured, level(MDFA, TESTED, 10, "a")], Evidence(scores=known))
+    assert Tally.of(levels).effect == "● 83.0 [81.0, 85.0] %, claimed above 10"
 
 
 def test_borrowed_settings_that_failed_are_no_evidence() -> None:

@@ -71,6 +71,19 @@ def test_wide_spreads_alone_explain_nothing(tmp_path: Path) -> None:
         assert of(disagreements.explanations(store), cell.name).explained_by == ()
 
 
+def test_a_setting_that_diverges_on_a_task_explains_nothing(store: Store) -> None:
+    with Store(store.path.parent / "diverged.sqlite") as other:
+        runs = [run(e, 50 + e.seed, 49 + e.seed) for e in experiments(DFA, GRID[0].settings)]
+        gone = replace(
+            runs[0], curve=(), best_train_accuracy=None, best_validation_accuracy=None, best_validation_epoch=None,
+            test_accuracy=None, diverged_at=1,
+        )  # fmt: skip
+        other.add([gone, *runs[1:]])
+        dfa = of(disagreements.explanations(other), DFA.name)
+        assert all(within_spreads(DFA, split, scores) for split, scores in dfa.tried[0].scores.items())
+        assert dfa.explained_by == ()
+
+
 def test_the_page_counts_and_names_the_settings(store: Store) -> None:
     page = disagreements.page(disagreements.explanations(store))
 

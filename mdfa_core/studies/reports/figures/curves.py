@@ -53,8 +53,8 @@ def curves(table: pd.DataFrame) -> Drawing:
         )
         + select.toy(part),
         reading="Table 1, tanh. Thin lines are tasks (means over seeds), the thick line is their mean, the band one "
-        "standard deviation. The number is the mean over tasks of the highest accuracy of any epoch. Chosen: settings with the best "
-        "validation accuracy. Best fit: settings with the best training accuracy.",
+        "standard deviation. The number is the mean over tasks of the highest accuracy of any epoch. Chosen: settings "
+        "with the best validation accuracy. Best fit: settings with the best training accuracy.",
     )
 
 
