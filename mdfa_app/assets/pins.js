@@ -31,7 +31,18 @@ export function render({ model }) {
     make("tbody", {}, ...run.rows.map(([rule, ...values]) => make("tr", {},
       make("th", { scope: "row" }, rule), ...values.map((value) => make("td", {}, value))))));
   const places = new Map();  // by name; a run that has not changed is left alone, and so is its focus
-  const show = () => {
+  // What has the focus may go: the focus then moves to the run that was just pinned, or to what is next in the list.
+  const keepFocus = (change) => {
+    const held = form.getRootNode().activeElement, section = held?.closest?.(".pinned");
+    const inForm = form.contains(held), at = [...list.children].indexOf(section);
+    change();
+    if (inForm && form.hidden) list.lastElementChild?.querySelector("a").focus();
+    else if (section && !section.isConnected) {
+      const next = list.children[Math.min(at, list.children.length - 1)];
+      (next?.querySelector("button") ?? (form.hidden ? null : name))?.focus();
+    }
+  };
+  const show = () => keepFocus(() => {
     const { proposal, note: text, runs } = model.shown;
     if (name.value === proposed) name.value = proposal;
     proposed = proposal;
@@ -55,7 +66,7 @@ export function render({ model }) {
       place.body.replaceChildren(make("p", { class: "muted" }, run.what), figures(run),
         ...(run.more ? [make("p", { class: "muted" }, run.more)] : []));
     }
-  };
+  });
   model.on("shown", show);
   show();
   return make("div", { class: "pins" }, form, note, list);

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bokeh.models.annotations import Label, Span
+from bokeh.models.annotations import Span
 from bokeh.models.formatters import BasicTickFormatter, LogTickFormatter, NumeralTickFormatter
 from bokeh.models.glyphs import Line, MultiLine, VArea
 from bokeh.models.renderers import GlyphRenderer
@@ -28,6 +28,8 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Ticks of an axis of shares."""
 
 _FRAME = 42  # pixels of a chart's height that are not its frame
+_LEFT = 50  # pixels left of the frame, so that charts above each other are aligned
+_TWO_LINES = 21  # pixels from a tick with two lines of text to the next one, at least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ class Style:
         format: Bokeh's number format for values in tooltips.
         top: end of the y axis; None fits it to the lines, and lets a visitor choose a logarithmic axis.
         ticks: of the y axis; empty for Bokeh's choice.
-        mark: a reference value and its name, drawn as a dotted line.
+        mark: a reference value and its name, drawn as a dotted line; the name stands at the axis, where no line is.
         from_mark: whether the axis may begin near the mark if no value is far below it.
         log: whether the axis is logarithmic at first.
         slots: the largest number of lines.
@@ -84,9 +86,9 @@ class Chart:
         self.style, self._epochs = style, epochs
         self.axis = Axis(style.top, log=style.log)
         self.palette = LIGHT
+        self._reference = None if style.mark is None else style.mark[0]
         self.figure = self._figure()
         self._scale()
-        self._reference = None if style.mark is None else style.mark[0]
         self._mark = self._draw_mark()
         # All grey lines are one renderer, and the others are made when they are first drawn: each has seven models.
         self._grey = ColumnDataSource({"key": [], "x": [], "y": [], "dash": [], "width": []})
@@ -120,7 +122,8 @@ class Chart:
         `mark` moves the reference value.
         """
         if self._mark is not None and mark is not None and mark != self._reference:
-            self._reference = self._mark[0].location = self._mark[1].y = mark
+            self._reference = self._mark.location = mark
+            self._name_mark()
         if (lines, before, tuple(pinned)) != (self.lines, self._before, self._kept):
             self._replace(lines, before, tuple(pinned))
         self._extend()
@@ -196,9 +199,29 @@ class Chart:
     def _fit(self) -> None:
         self.axis.fit(self._reference if self.style.from_mark else None)
         ticker = self.figure.yaxis[0].ticker
-        if self.axis.log and isinstance(ticker, FixedTicker) and ticker.ticks != self.axis.log_ticks:
-            ticker.ticks = self.axis.log_ticks
+        ticks = self._ticks
+        if ticks and isinstance(ticker, FixedTicker) and ticker.ticks != ticks:
+            ticker.ticks = ticks
         self._name_lines()
+
+    @property
+    def _ticks(self) -> list[float]:
+        """The ticks of the quantity; empty for Bokeh's choice. The reference value has the place of ticks near it."""
+        if self.axis.log:
+            return self.axis.log_ticks
+        ticks, mark = list(self.style.ticks), self._reference
+        if mark is None or not ticks:
+            return ticks
+        gap, place = _TWO_LINES / (self.style.height - _FRAME), self.axis.share(mark)
+        return sorted([mark, *(tick for tick in ticks if abs(self.axis.share(tick) - place) >= gap)])
+
+    def _name_mark(self) -> None:
+        """Write the name of the reference value below its number."""
+        if self.style.mark is not None and self._reference is not None:
+            shares, name = self.style.format.endswith("%"), self.style.mark[1]
+            number = f"{100 * self._reference:.0f} %" if shares else f"{self._reference:g}"
+            left = "\u2003" * ((len(name) - len(number)) // 2)  # Bokeh aligns lines of a text at the left
+            self.figure.yaxis[0].major_label_overrides = {self._reference: f"{left}{number}\n{name}"}
 
     def points(self, slot: int, *, before: bool = False) -> dict[str, list[float]]:
         """The columns that are drawn of a line, or in grey of the line before: x and y, and low and high of a band."""
@@ -232,9 +255,7 @@ class Chart:
         dress(self.figure, palette)
         self.names.recolour(palette)
         if self._mark is not None:
-            span, label = self._mark
-            span.line_color = palette.muted
-            label.update(text_color=palette.muted, background_fill_color=palette.surface, background_fill_alpha=0.8)
+            self._mark.line_color = palette.muted
         self._epochs.crosshair.line.line_color = palette.muted
         self._write_tooltip()
         self._name_lines()
@@ -277,7 +298,7 @@ class Chart:
             y_range=self.axis.range,
             toolbar_location=None,
             tools="",
-            min_border_left=44,
+            min_border_left=_LEFT,
             min_border_right=10,
             min_border_top=8,
             min_border_bottom=24,
@@ -288,11 +309,10 @@ class Chart:
 
     def _scale(self) -> None:
         """Give the chart the scale, the ticks and the numbers of its axis."""
-        style, log = self.style, self.axis.log
+        style, log, ticks = self.style, self.axis.log, self._ticks
         self.figure.y_scale = LogScale() if log else LinearScale()
         axis = self.figure.yaxis[0]
-        ticks = self.axis.log_ticks if log else style.ticks
-        axis.ticker = FixedTicker(ticks=list(ticks)) if ticks else BasicTicker()
+        axis.ticker = FixedTicker(ticks=ticks) if ticks else BasicTicker()
         if style.format.endswith("%"):
             axis.formatter = NumeralTickFormatter(format="0 %")
         else:
@@ -306,15 +326,13 @@ class Chart:
         renderer: GlyphRenderer = self.figure.add_glyph(source, glyph, name=f"l{slot}")
         return renderer
 
-    def _draw_mark(self) -> tuple[Span, Label] | None:
-        if self.style.mark is None:
+    def _draw_mark(self) -> Span | None:
+        if self._reference is None:
             return None
-        y, text = self.style.mark
-        span = Span(location=y, dimension="width", line_dash=[2, 3], line_width=1)
-        label = Label(x=4, x_units="screen", y=y, y_offset=2, text=text, text_font=FONT, text_font_size=SIZE)
+        span = Span(location=self._reference, dimension="width", line_dash=[2, 3], line_width=1)
         self.figure.add_layout(span)
-        self.figure.add_layout(label)
-        return span, label
+        self._name_mark()
+        return span
 
 
 def _empty(source: ColumnDataSource) -> None:
@@ -332,6 +350,8 @@ def dress(chart: figure, palette: Palette) -> None:
     for axis in chart.axis:
         axis.update(
             axis_line_color=palette.grid,
+            major_tick_out=3,
+            major_label_standoff=4,
             major_tick_line_color=palette.grid,
             minor_tick_line_color=None,
             major_label_text_color=palette.muted,

@@ -66,9 +66,13 @@ export function render({ model }) {
   };
   const draw = () => {
     const held = box.getRootNode().activeElement?.closest?.("[data-pick]")?.dataset.pick;
-    const unfolded = [...box.querySelectorAll("details[open]")].map((fold) => fold.id);
+    // What the visitor has unfolded stays open; what the page has unfolded closes with its reason.
+    const unfolded = [...box.querySelectorAll("details[open]:not([data-told])")].map((fold) => fold.id);
     box.innerHTML = model.html;
-    for (const fold of box.querySelectorAll("details")) fold.open ||= unfolded.includes(fold.id);
+    for (const fold of box.querySelectorAll("details")) {
+      fold.toggleAttribute("data-told", fold.open);
+      fold.open ||= unfolded.includes(fold.id);
+    }
     fill();
     const parts = box.querySelectorAll(":is(button, [tabindex])[data-pick]");  // a row may have its button's word
     if (held) [...parts].find((part) => part.dataset.pick === held)?.focus();

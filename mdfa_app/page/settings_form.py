@@ -77,7 +77,7 @@ class SettingsForm:
         def titles(table: Mapping[str, Any]) -> dict[str, str]:
             return {entry.title: name for name, entry in table.items()}
 
-        self.data = field("Images", "data", "select", _data_sets())
+        self.data = field("Data", "data", "select", _data_sets())
         self.file = FileField("Your own data", _FILE_HELP, largest=LARGEST, on_send=on_file)
         self.outputs = field("Outputs", "outputs", "segments", self._outputs(first))
         self.network = field("Network", "network", "select", self._networks(first), value=LAYERED)

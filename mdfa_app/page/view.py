@@ -133,14 +133,17 @@ def _status(state: PageState) -> str:
     chip = f'<span class="chip {phase.name.lower()}">{phase.value.capitalize()}</span>'
     # A note on the last change is worth more than the meaning of a phase, which never changes.
     note = state.note or _behind(state)
-    message = note if note and phase in (Phase.IDLE, Phase.RUNNING, Phase.PAUSED) else state.message
+    if note and phase in (Phase.IDLE, Phase.RUNNING, Phase.PAUSED):
+        message = html.escape(sentence(note))
+    else:
+        message = f'<span class="usual">{html.escape(sentence(state.message))}</span>'
     if state.complaint:
         said = (
             f'<span class="complaint" role="alert"><span class="chip invalid">Not possible</span>'
             f"{html.escape(sentence(state.complaint))}</span>"
         )
     else:
-        said = html.escape(sentence(message))
+        said = message
     return f'<div role="status">{chip}{said}</div>'
 
 

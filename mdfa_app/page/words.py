@@ -9,8 +9,8 @@ from mdfa_app.trainer.messages import Phase
 from mdfa_core.training.events import Finished
 
 PHASE_WORDS = {
-    Phase.IDLE: "Press Start: every chosen rule trains its own network on the same images.",
-    Phase.PREPARING: "The images and networks are being prepared.",
+    Phase.IDLE: "Press Start: every chosen rule trains its own network on the same data.",
+    Phase.PREPARING: "The data and networks are being prepared.",
     Phase.QUEUED: "All training slots of this server are taken. Training starts by itself once a slot is free.",
     Phase.RUNNING: "Learning rate, speed and rules can change during training. Any other change starts new networks.",
     Phase.PAUSED: "Press Continue to train on, Step to train a little more, "

@@ -67,6 +67,6 @@ def _let_go(method: Method) -> Method:
     return dataclasses.replace(
         method,
         title=f"{method.title}, W free",
-        description=f"{method.title} without its constraint on the weights; only the feedback stays ≥ 0",
+        description=f"{method.title} without its constraint on the weights; only the feedback stays ≥\u00a00",
         constraint=Constraint(first_layer=None, feedback=method.constraint.feedback),
     )

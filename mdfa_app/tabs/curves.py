@@ -9,10 +9,10 @@ from mdfa_app.tabs.chart_grid import DEGREES, HEIGHT, ChartGrid
 from mdfa_app.tabs.tab import Host, Tab
 
 CHARTS: dict[tuple[str, str], dict[str, Any]] = {
-    ("evaluated", "train_loss"): {"title": "Loss on the training images", "format": "0.0000", "top": None},
-    ("evaluated", "validation_loss"): {"title": "Loss on the validation images", "format": "0.0000", "top": None},
+    ("evaluated", "train_loss"): {"title": "Training loss", "format": "0.0000", "top": None},
+    ("evaluated", "validation_loss"): {"title": "Validation loss", "format": "0.0000", "top": None},
     ("evaluated", "validation"): {
-        "title": "Accuracy on the validation images",
+        "title": "Validation accuracy",
         "format": "0.0 %",
         "mark": (0.5, "chance"),
         "from_mark": True,
@@ -21,7 +21,7 @@ CHARTS: dict[tuple[str, str], dict[str, Any]] = {
     ("probed", "angle"): {
         "title": "Angle to the true gradient, degrees",
         "format": "0.0",
-        "mark": (90, "unrelated"),
+        "mark": (90, "chance"),
         "top": 180.0,
         "ticks": DEGREES,
     },

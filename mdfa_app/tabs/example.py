@@ -1,4 +1,4 @@
-"""The tab One image: the net's prediction for one training image, and every hidden unit's error signal.
+"""The tab One example: the net's prediction for one training example, and every hidden unit's error signal.
 
 The chart draws the true error signal of every unit, which backpropagation computes, beside the delivered one.
 """
@@ -61,12 +61,12 @@ _COLUMNS = ("x", "true", "top", "name", "true_value", "delivered_value")
 class ExampleTab(Tab):
     """A row of pictures to choose from, the chosen one, and a chart of one hidden layer's error signals."""
 
-    name, title = "example", "One image"
+    name, title = "example", "One example"
     has_layers = True
 
     def __init__(self, page: Host) -> None:
         super().__init__(page)
-        self._example: int | None = None  # the training image that snapshots are to show
+        self._example: int | None = None  # the training example that snapshots are to show
         self._unit: tuple[int, int] | None = None  # and the unit in it that is marked: layer, unit
         self._overview: Overview | None = None
         self._snapshot: Snapshot | None = None
@@ -86,7 +86,7 @@ class ExampleTab(Tab):
 
     @property
     def index(self) -> int | None:
-        """The place of the shown image in the training split; None if no image is shown."""
+        """The place of the shown example in the training split; None if no example is shown."""
         return None if self._snapshot is None or self._snapshot.example is None else self._snapshot.example.index
 
     @property
@@ -105,13 +105,13 @@ class ExampleTab(Tab):
         self._draw()
 
     def pick(self, index: int) -> None:
-        """Show a training image from now on."""
+        """Show a training example from now on."""
         self.answer.object = ""
         self._example, self._unit = index, None
         self.page.watch()
 
     def search(self) -> None:
-        """Search the training images after this one for a unit whose error signal has the wrong sign."""
+        """Search the training examples after this one for a unit whose error signal has the wrong sign."""
         self.find.disabled = True
         self.answer.object = '<p class="muted">Searching …</p>'
         after = -1 if self._example is None else self._example
@@ -127,7 +127,7 @@ class ExampleTab(Tab):
         self.find.disabled = self._overview is None
         if found is None:
             searched = (
-                "" if self._overview is None else f" in {min(SEARCHED, self._overview.examples):,} training images"
+                "" if self._overview is None else f" in {min(SEARCHED, self._overview.examples):,} training examples"
             )
             self.answer.object = (
                 f"<p>No unit's error signal has the wrong sign{searched}.</p>"
@@ -150,7 +150,7 @@ class ExampleTab(Tab):
         self._example = self._unit = None
         self._overview = self._snapshot = None
         self.pictures.objects = []
-        self.prediction.object = '<p class="muted">Training images appear here once the networks are made.</p>'
+        self.prediction.object = '<p class="muted">Training examples appear here once the networks are made.</p>'
         self.answer.object = self.share.object = ""
         self.find.disabled = True
         self._empty()
@@ -183,7 +183,7 @@ class ExampleTab(Tab):
         self._example, self._unit = example, unit
         self._overview = overview
         self.find.disabled = False
-        self.prediction.object = '<p class="muted">Choose an image to see the error signal of every unit.</p>'
+        self.prediction.object = '<p class="muted">Choose an example to see the error signal of every unit.</p>'
         self.pictures.objects = self._buttons(overview.thumbnails, overview.class_names)
         hidden = {f"layer {number + 1}": number for number in range(len(overview.layers) - 1)}
         value = self._layers.value if self._layers.value in hidden.values() else next(iter(hidden.values()), None)
@@ -259,7 +259,7 @@ class ExampleTab(Tab):
         buttons = []
         for index, pixels, label in zip(thumbnails.indices, thumbnails.pixels, thumbnails.labels, strict=True):
             button = pn.widgets.Button(
-                label=f"{class_names[label]}, training image {index}",
+                label=f"{class_names[label]}, training example {index}",
                 stylesheets=[WIDGETS, _PICTURE.format(address=png(pixels))],
                 margin=0,
                 width=40,
@@ -363,7 +363,7 @@ def _prediction(example: Example, overview: Overview) -> str:
     if not np.isfinite(example.probabilities).all():
         says = "The network's output is NaN or infinite, so there is no prediction."
     return (
-        f'<div class="shown"><img alt="the chosen image" src="{png(example.pixels)}"><div>'
-        f"<p><b>Training image {example.index:,}: “{name}”</b></p>"
+        f'<div class="shown"><img alt="the chosen example" src="{png(example.pixels)}"><div>'
+        f"<p><b>Training example {example.index:,}: “{name}”</b></p>"
         f"<p>{says}</p></div></div>"
     )

@@ -89,7 +89,7 @@ class ExportTab(Tab):
         self.no_checkpoint = Markup("", stylesheets=[PANES], margin=(4, 0, 0, 0))
         self.own_note = Markup("", stylesheets=[PANES], margin=(4, 0, 0, 0))
         self.view = pn.Column(
-            pn.FlexBox(*self.downloads.values(), *pictures, gap="6px", sizing_mode="stretch_width"),
+            pn.FlexBox(*self.downloads.values(), *pictures, gap="6px", align_items="end", sizing_mode="stretch_width"),
             self.no_checkpoint,
             self.own_note,
             self._form,

@@ -19,7 +19,7 @@ def _style(title: str, format_: str, **more: Any) -> Style:
 STYLES = {
     "agreement": _style("Sign agreement by layer", "0.0 %", mark=(0.5, "chance"), from_mark=True, ticks=SHARES),
     "undefined": _style("Share of undefined signs", "0.0 %", ticks=SHARES),
-    "angle": _style("Angle to the true gradient, degrees", "0.0", mark=(90, "unrelated"), top=180.0, ticks=DEGREES),
+    "angle": _style("Angle to the true gradient, degrees", "0.0", mark=(90, "chance"), top=180.0, ticks=DEGREES),
     "ratio": _style("Size of the update ÷ true gradient", "0.00", top=None, log=True),
     "saturation": _style("Saturated activations", "0.0 %", ticks=SHARES),
 }

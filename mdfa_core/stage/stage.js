@@ -45,6 +45,7 @@ const STYLE = `
 .mdfa-stage .legend span { display: inline-flex; gap: 5px; align-items: center; white-space: nowrap; }
 .mdfa-stage .legend svg { width: 13px; height: 13px; overflow: visible; flex: none; }
 .mdfa-stage .legend svg.long { width: 24px; }
+.mdfa-stage .legend.lines { margin-top: -8px; } /* close to the dots above */
 .mdfa-stage .row {
   display: grid; grid-template-columns: clamp(158px, 21%, 194px) minmax(0, 1fr); gap: 6px 10px; background: var(--st-ground); min-width: 0;
   border: 1px solid var(--st-line); border-left: 5px solid var(--st-rule); border-radius: 9px; padding: 10px 12px 6px 14px; margin: 0;
@@ -88,6 +89,7 @@ const STYLE = `
 .mdfa-stage .tip figure canvas { width: 56px; height: 56px; image-rendering: pixelated; border-radius: 3px; }
 .mdfa-stage .heard { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .mdfa-stage.narrow .row { grid-template-columns: minmax(0, 1fr); padding: 9px 10px 4px 11px; }
+.mdfa-stage.narrow .legend.lines { order: 1; margin: 0; }
 .mdfa-stage.narrow .meaning { margin-bottom: 4px; }
 .mdfa-stage.narrow dl { grid-template-columns: 1.25fr 1fr 1fr; align-items: end; }
 .mdfa-stage.narrow dd.signs { font-size: 22px; }
@@ -377,7 +379,7 @@ class Stage {
     this.root.replaceChildren();
     if (!this.scene) return;
     this.reader = new Reader(this.scene);
-    this.root.append(legend(this.scene));
+    this.root.append(...legend(this.scene));
     this.pictures = picturesOf(this.scene);
     this.rows = this.scene.rows.map((row, number) => new RowView(this, row, number));
     this.theme = "";
@@ -1225,19 +1227,21 @@ export function decode(text) {
 }
 
 function legend(scene) {
-  const box = document.createElement("p");
-  box.className = "legend";
+  const dots = document.createElement("p"), lines = document.createElement("p");
+  dots.className = "legend";
+  lines.className = "legend lines"; // in a narrow stage, below the networks
   const filters = scene.layers.some((layer) => layer.filters), what = filters ? "unit or filter" : "unit";
   const sampled = Math.max(0, ...scene.layers.filter(({ shown, count }) => shown.length < count).map(({ shown }) => shown.length));
-  box.innerHTML = `
+  dots.innerHTML = `
     <span><svg viewBox="0 0 12 12" aria-hidden="true"><circle cx="6" cy="6" r="5.4" fill="var(--st-right)"/></svg>${what} with the right direction</span>
     <span><svg viewBox="0 0 12 12" aria-hidden="true"><circle cx="6" cy="6" r="4.6" fill="none" stroke="var(--st-wrong)" stroke-width="1.8"/></svg>wrong direction</span>
     <span><svg viewBox="0 0 12 12" aria-hidden="true"><circle cx="6" cy="6" r="4.8" fill="none" stroke="var(--st-wrong)" stroke-width="1.3"/><circle cx="6" cy="6" r="3" fill="var(--st-right)"/></svg>right on some examples</span>
-    <span><svg viewBox="0 0 12 12" aria-hidden="true"><circle cx="6" cy="6" r="1.9" fill="var(--st-none)"/></svg>no sign</span>
+    <span><svg viewBox="0 0 12 12" aria-hidden="true"><circle cx="6" cy="6" r="1.9" fill="var(--st-none)"/></svg>no sign</span>`;
+  lines.innerHTML = `
     <span><svg class="long" viewBox="0 0 24 12" aria-hidden="true"><path d="M0 6H24" stroke="var(--st-positive)" stroke-width="1.6"/></svg>weight &gt; 0</span>
     <span><svg class="long" viewBox="0 0 24 12" aria-hidden="true"><path d="M0 6H24" stroke="var(--st-negative)" stroke-width="1.6" stroke-dasharray="4 2.5"/></svg>&lt; 0</span>
     <span><svg viewBox="0 0 12 12" aria-hidden="true"><g fill="none" stroke="var(--st-positive)" stroke-width="1.3"><circle cx="6" cy="6" r="5.4"/><path d="M3 6H9M6 3V9"/></g></svg>kept ≥ 0</span>
     <span><svg class="long" viewBox="0 0 24 12" aria-hidden="true"><path d="M24 6H3" stroke="var(--st-signal)" stroke-width="1.6" stroke-dasharray="5 4"/><path d="M0 6L6 3V9Z" fill="var(--st-signal)"/></svg>path of the error</span>
     ${sampled ? `<span>of a larger layer, ${sampled} units are shown</span>` : ""}`;
-  return box;
+  return [dots, lines];
 }

@@ -199,7 +199,7 @@ def test_tabs_open_and_what_is_taken_away_can_be_read(visitor: Visitor) -> None:
     visitor.press("▶ Start")
     visitor.shows("100 % of the unit error signals have the true sign.")
     for tab, text in (
-        ("Loss and angle", "Loss on the training images"),
+        ("Loss and angle", "Training loss"),
         ("Weights", "Filters"),
         ("Plane", re.compile("have no plane")),
         ("Layers", "Saturated activations"),
@@ -387,6 +387,7 @@ def test_a_pinned_run_is_listed_and_read_in_the_charts_until_it_is_removed(visit
     name.fill("first")
     name.press("Enter")
     runs.get_by_text("This is the current run.").wait_for()
+    assert str(page.evaluate(FOCUSED)).startswith("first|")
     visitor.mark("Outputs", "2")
     runs.get_by_text("Unlike the current run: outputs 1.").wait_for()
     assert runs.get_by_role("row", name=re.compile("^mDFA 100 %")).count() == 1
@@ -402,8 +403,9 @@ def test_a_pinned_run_is_listed_and_read_in_the_charts_until_it_is_removed(visit
         runs.get_by_role("link", name="first", exact=True).click()
     assert "outputs" not in opened.value.url
     opened.value.close()
-    visitor.press("Remove first")
+    page.get_by_role("button", name="Remove first", exact=True).press("Enter")
     runs.get_by_text("Unlike the current run").wait_for(state="detached")
+    assert str(page.evaluate(FOCUSED)).startswith("Name of this run|")
 
 
 def test_pause_step_and_reset(visitor: Visitor, wait_until: Callable[..., None]) -> None:
@@ -610,7 +612,7 @@ def test_all_of_it_goes_by_keyboard(visitor: Visitor) -> None:
 
 def test_the_keyboard_opens_the_help_of_a_field_and_escape_closes_it(visitor: Visitor) -> None:
     page = visitor.page
-    images = page.get_by_label("Images", exact=True)
+    images = page.get_by_label("Data", exact=True)
     help_ = page.locator(".field.data .bubble")
     page.get_by_role("radiogroup", name="Outputs", exact=True).get_by_role("radio", name="1", exact=True).focus()
     page.keyboard.press("Shift+Tab")
@@ -623,7 +625,7 @@ def test_the_keyboard_opens_the_help_of_a_field_and_escape_closes_it(visitor: Vi
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
     page.locator(".field.outputs .bubble").get_by_text("Output units").wait_for()
-    page.get_by_role("button", name="Help: Images", exact=True).click()
+    page.get_by_role("button", name="Help: Data", exact=True).click()
     help_.wait_for()
     page.mouse.move(0, 0)
     help_.wait_for(state="hidden")
@@ -781,7 +783,7 @@ def test_points_of_a_file_are_trained_on_and_drawn(visitor: Visitor) -> None:
     visitor.shows(re.compile("30 points in 3 classes. Both columns are standardised"))
     visitor.shows("New networks for my points.csv: press Start.")
     visitor.state("Ready")
-    assert page.get_by_label("Images", exact=True).locator("option:checked").inner_text() == "your file my points.csv"
+    assert page.get_by_label("Data", exact=True).locator("option:checked").inner_text() == "your file my points.csv"
     page.wait_for_function("new URLSearchParams(location.search).get('file') === 'my points.csv'")
     assert "data=" not in page.url
     visitor.press("Epoch")
@@ -828,7 +830,8 @@ def test_on_a_phone_the_networks_come_first_and_settings_are_in_a_drawer(browser
 
         networks = page.get_by_role("region", name="Networks").bounding_box()
         assert networks is not None
-        assert networks["y"] < 500
+        assert networks["y"] < 400
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
         outputs = page.get_by_role("radiogroup", name="Outputs", exact=True)
         assert not outputs.is_visible()
         page.get_by_role("button", name="Settings", exact=True).press("Enter")

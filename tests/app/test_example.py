@@ -96,7 +96,8 @@ def test_what_the_net_says_is_said(run: Run, tab: ExampleTab) -> None:
         right = int(np.argmax(taken.example.probabilities)) == int(split.labels[index])
         assert ("which is right" in tab.prediction.object) == right
         assert (
-            f"Training image {index}: “{taken.overview.class_names[int(split.labels[index])]}”" in tab.prediction.object
+            f"Training example {index}: “{taken.overview.class_names[int(split.labels[index])]}”"
+            in tab.prediction.object
         )
         verdicts.add(right)
     assert verdicts == {True, False}
@@ -109,14 +110,14 @@ def test_pictures_ask_for_themselves(run: Run) -> None:
     stage = overview(run)
     tab.show(Snapshot(overview=stage, step=0, epoch=0))
     assert tab.index is None
-    assert "Choose an image" in tab.prediction.object
+    assert "Choose an example" in tab.prediction.object
     for button in tab.pictures.objects:
         button.clicks += 1
         picked.append(tab.wanted.example)
     assert picked == list(stage.thumbnails.indices)
     assert host.asked == ["watch"] * len(picked)
     names = [button.label for button in tab.pictures.objects]
-    assert names[0] == f"{stage.class_names[0]}, training image {stage.thumbnails.indices[0]}"
+    assert names[0] == f"{stage.class_names[0]}, training example {stage.thumbnails.indices[0]}"
 
 
 def test_a_disagreeing_unit_is_searched_shown_and_marked(run: Run) -> None:
@@ -151,7 +152,7 @@ def test_a_disagreeing_unit_is_searched_shown_and_marked(run: Run) -> None:
 def test_nothing_found_is_said(run: Run, tab: ExampleTab) -> None:
     tab.show(looked(run))
     tab.show_found(None)
-    assert f"wrong sign in {len(run.tasks[0].train)} training images" in tab.answer.object
+    assert f"wrong sign in {len(run.tasks[0].train)} training examples" in tab.answer.object
     assert not tab.find.disabled
 
 
@@ -270,8 +271,8 @@ def test_the_panes_work_in_a_browser(page: Page, address: str, run: Run, wait_un
     page.goto(address)
     stage = overview(run)
     index, label = stage.thumbnails.indices[4], stage.class_names[stage.thumbnails.labels[4]]
-    page.get_by_role("button", name=f"{label}, training image {index}", exact=True).click()
-    page.get_by_text(f"Training image {index}: “{label}”").wait_for()
+    page.get_by_role("button", name=f"{label}, training example {index}", exact=True).click()
+    page.get_by_text(f"Training example {index}: “{label}”").wait_for()
     page.get_by_role("button", name="Find a disagreeing unit").click()
     page.get_by_text("gets an error signal of the wrong sign").wait_for()
     page.get_by_text("Filters", exact=True).wait_for()

@@ -533,7 +533,7 @@ def test_nothing_is_said_of_a_net_that_is_no_number(wait_until: Callable[..., No
     tab = visit.example
     for _ in range(2):
         visit.example.search()
-        visit.until(lambda: "No sign is defined in 239 training images" in tab.answer.object, "the search")
+        visit.until(lambda: "No sign is defined in 239 training examples" in tab.answer.object, "the search")
         visit.example.pick(3)
         visit.until(lambda: tab.index == 3, "the example")
     assert "NaN or infinite, so there is no prediction" in tab.prediction.object

@@ -18,7 +18,7 @@ from bokeh.models.scales import LogScale
 from bokeh.models.tools import HoverTool
 
 from mdfa_app.charts.axis import LEAD, Axis, Epochs, round_up
-from mdfa_app.charts.chart import Chart, Style
+from mdfa_app.charts.chart import SHARES, Chart, Style
 from mdfa_app.charts.names import spread
 from mdfa_app.charts.style import PAGE
 from mdfa_app.comparison import export
@@ -227,6 +227,25 @@ def test_a_logarithmic_axis_has_as_many_ticks_as_can_be_read(values: list[float]
     axis.note(values)
     axis.fit()
     assert axis.log_ticks == pytest.approx(ticks)
+
+
+@pytest.mark.parametrize(
+    ("classes", "label", "ticks"),
+    [
+        (2, "\u200350 %\nchance", [0, 0.25, 0.5, 0.75, 1]),
+        (3, "\u200333 %\nchance", [0, 1 / 3, 0.75, 1]),
+        (10, "\u200310 %\nchance", [0.1, 0.5, 0.75, 1]),
+    ],
+)
+def test_chance_stands_at_the_axis_in_place_of_numbers_that_it_would_touch(
+    classes: int, label: str, ticks: list[float]
+) -> None:
+    style = Style(title="Accuracy", height=168, format="0.0 %", slots=3, ticks=SHARES, mark=(0.5, "chance"))
+    chart = Chart(style, Epochs())
+    chart.show({}, {}, mark=1 / classes)
+    axis = chart.figure.yaxis[0]
+    assert axis.ticker.ticks == ticks
+    assert axis.major_label_overrides == {1 / classes: label}
 
 
 def test_a_zoomed_axis_stays_until_its_visitor_goes_back() -> None:
