@@ -1,4 +1,4 @@
-"""The tab One example: the net's prediction for one training example, and every hidden unit's error signal.
+"""The tab Example: the net's prediction for one training example, and every hidden unit's error signal.
 
 The chart draws the true error signal of every unit, which backpropagation computes, beside the delivered one.
 """
@@ -61,7 +61,7 @@ _COLUMNS = ("x", "true", "top", "name", "true_value", "delivered_value")
 class ExampleTab(Tab):
     """A row of pictures to choose from, the chosen one, and a chart of one hidden layer's error signals."""
 
-    name, title = "example", "One example"
+    name, title = "example", "Example"
     has_layers = True
 
     def __init__(self, page: Host) -> None:

@@ -98,7 +98,6 @@ def test_what_the_net_says_is_said(run: Run, tab: ExampleTab) -> None:
         assert (
             f"Training example {index}: “{taken.overview.class_names[int(split.labels[index])]}”"
             in tab.prediction.object
-            in tab.prediction.object
         )
         verdicts.add(right)
     assert verdicts == {True, False}

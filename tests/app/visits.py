@@ -76,7 +76,7 @@ class Visit:
 
     @property
     def example(self) -> ExampleTab:
-        """The tab One example."""
+        """The tab Example."""
         tab = self.page.tabs["example"]
         assert isinstance(tab, ExampleTab)
         return tab
