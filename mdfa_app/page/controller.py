@@ -226,7 +226,7 @@ class Page:
         if experiment is None:
             return
         state = self.state
-        state.note, state.by_itself = "", False
+        state.note, state.by_itself, state.resting = "", False, False
         if state.phase.over or not self._is_current(experiment):
             self._restart(experiment, start=True)
         else:
@@ -239,6 +239,7 @@ class Page:
         state = self.state
         state.note = "Training does not begin by itself: press Start." if state.begins else ""
         state.started, state.by_itself, state.begins, state.target_step = False, False, False, 0
+        state.resting = False
         self.trainer.pause()
         self.refresh()
 
@@ -247,7 +248,7 @@ class Page:
         state = self.state
         if not state.can_step or name not in STEPS:
             return
-        state.started, state.by_itself, state.note = False, False, ""
+        state.started, state.by_itself, state.resting, state.note = False, False, False, ""
         epoch = self.comparison.steps_per_epoch
         begin = max(state.target_step, self.comparison.position.step)
         count = epoch - begin % epoch if name == "epoch" else int(name)
@@ -302,7 +303,7 @@ class Page:
 
     def rest(self) -> None:
         """The visitor is away: free the training slot for others."""
-        self.state.resting = self.state.started
+        self.state.resting |= self.state.started  # a hidden page rests already when its connection is lost, too
         self.trainer.pause()
 
     def resume(self, note: str = "Training rested while the connection was lost.") -> None:

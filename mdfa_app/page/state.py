@@ -61,7 +61,7 @@ class PageState:
         by_itself: whether it did so, and the visitor has not taken over since.
         started: whether Start was pressed, and neither Pause nor the end came since.
         target_step: the mini-batch that the requested steps lead to; 0 if there are none.
-        resting: whether training waits for a visitor whose connection is lost.
+        resting: whether training waits for a visitor whose connection is lost or who looks at another tab.
         pending_rule: name of the rule that the drawn net was asked to switch to, until the trainer has answered.
         rate: mini-batches per second.
     """

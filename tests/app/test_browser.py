@@ -800,6 +800,17 @@ def test_points_of_a_file_are_trained_on_and_drawn(visitor: Visitor) -> None:
 
 def test_a_wrong_file_is_refused_and_a_link_asks_for_the_right_one(visitor: Visitor, address: str) -> None:
     page = visitor.page
+    page.evaluate(
+        """() => {
+          const read = FileReader.prototype.readAsDataURL;
+          FileReader.prototype.readAsDataURL = function () {
+            FileReader.prototype.readAsDataURL = read;
+            this.dispatchEvent(new ProgressEvent("error"));
+          };
+        }"""
+    )
+    give(visitor, "gone.csv", b"1,2,a\n")  # as if it were removed before the browser reads it
+    visitor.shows("gone.csv was not received whole: choose it again.")
     give(visitor, "wrong.csv", b"1,2,a\n1,nan,b\n")
     visitor.shows("Line 2 of wrong.csv: y is nan; give a finite number, or remove the line.")
     give(visitor, "large.csv", b"1" * 3 * 2**20)

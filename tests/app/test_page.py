@@ -53,6 +53,34 @@ def test_a_first_visit_begins_by_itself_and_rests_out_of_sight(wait_until: Calla
     visit.close()
 
 
+def test_a_hidden_page_whose_connection_is_lost_too_trains_on_once_it_is_seen(
+    wait_until: Callable[..., None],
+) -> None:
+    visit = Visit(wait_until, "")
+    browser_says(visit.widgets.arrival, "moving")
+    visit.until_phase(Phase.RUNNING)
+    browser_says(visit.widgets.arrival, "hidden")
+    visit.until_phase(Phase.PAUSED)
+    visit.page.rest()
+    browser_says(visit.widgets.arrival, "seen")
+    visit.until_phase(Phase.RUNNING)
+    visit.close()
+
+
+@pytest.mark.parametrize("press", ["pause", "1"])
+def test_who_takes_over_before_the_server_knows_of_the_return_is_obeyed(
+    wait_until: Callable[..., None], press: str
+) -> None:
+    visit = Visit(wait_until)
+    visit.train()
+    visit.page.rest()
+    visit.until_phase(Phase.PAUSED)
+    visit.press(press)
+    visit.page.resume()
+    assert not visit.page.state.started
+    visit.close()
+
+
 @pytest.mark.parametrize(
     ("query", "motion", "begins"),
     [
