@@ -191,12 +191,15 @@ def roundings(size: Size, device: torch.device) -> dict[str, str]:
 
 
 def limits(size: Size, device: torch.device, precision: str) -> dict[str, float]:
-    """Rates of the hardware: FLOP/s of a large product, and bytes/s (read and written) of a large copy."""
-    a, b = (torch.randn((size.matrix, size.matrix), device=device) for _ in range(2))
+    """Rates of the hardware: FLOP/s of a large product of operands in the precision's format, and bytes/s (read and
+    written) of a large copy.
+    """
+    of = kernels.PRECISIONS[precision]
+    a, b = (torch.randn((size.matrix, size.matrix), dtype=of.operands, device=device) for _ in range(2))
     made = torch.empty_like(a)
     source = torch.zeros(size.buffer // 4, device=device)
     target = torch.empty_like(source)
-    with kernels.PRECISIONS[precision].products(device):
+    with of.products(device):
         blocks = interleaved(
             {"product": lambda: torch.mm(a, b, out=made), "copy": lambda: target.copy_(source)},
             rounds=size.rounds,
@@ -216,12 +219,12 @@ def time_convolutions(
     workload: Workload, replicas: int, size: Size, device: torch.device, precision: str
 ) -> list[dict[str, Any]]:
     """Time every algorithm for a stack's convolutions. A training run uses the fastest, which it measures itself."""
-    rows = []
+    of, rows = kernels.PRECISIONS[precision], []
     for layer in workload.build_network().hidden:
         if not isinstance(layer, ConvLayer):
             continue
         x, w, delta = (
-            torch.rand((replicas, *shape), device=device)
+            torch.rand((replicas, *shape), dtype=of.operands, device=device)
             for shape in ((BATCH, *layer.input_shape), layer.weight_shape, (BATCH, *layer.output_shape))
         )
         operands = {
@@ -231,7 +234,7 @@ def time_convolutions(
         }
         for kind, arguments in operands.items():
             ways = {name: partial(way[kind], *arguments) for name, way in stacked_conv.ALGORITHMS.items()}
-            with kernels.PRECISIONS[precision].products(device):
+            with of.products(device):
                 blocks = interleaved(ways, rounds=size.rounds, seconds=size.seconds / 10, wait=waiting_for(device))
             rows.append(
                 {
@@ -245,13 +248,13 @@ def time_convolutions(
     return rows
 
 
-def predicted_bytes(workload: Workload, replicas: int) -> int:
+def predicted_bytes(workload: Workload, replicas: int, precision: str) -> int:
     """Predicted memory of a stack: weights, optimizer state, one update and two batches, one of them in the graph."""
     network = workload.build_network()
     slots = len(OPTIMIZERS[workload.optimizer].slots)
     batches = 2 * BATCH * (2 * math.prod(workload.image) + 4 * sum(layer.units for layer in network.layers))
     numbers = network.parameter_count * (2 + slots) + batches
-    return 4 * numbers * replicas
+    return kernels.PRECISIONS[precision].storage.itemsize * numbers * replicas
 
 
 def free_bytes(device: torch.device) -> float:
@@ -268,12 +271,12 @@ def time_stacks(
 ) -> list[dict[str, Any]]:
     """Time a network at every stack size, one row each."""
     work = multiply_adds(workload.build_network(), METHODS[workload.method], BATCH)
-    weights = 4 * workload.build_network().parameter_count
+    weights = kernels.PRECISIONS[precision].storage.itemsize * workload.build_network().parameter_count
     rows = []
     for replicas in sizes:
         row: dict[str, Any] = {"net": workload.title, "optimizer": workload.optimizer, "replicas": replicas}
         rows.append(row)
-        needed = predicted_bytes(workload, replicas)
+        needed = predicted_bytes(workload, replicas, precision)
         row["predicted bytes"] = needed
         if needed > FREE * free_bytes(device):
             row["skipped"] = f"needs about {needed / 1e9:.1f} GB"

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -659,6 +659,24 @@ def test_the_gpu_program_restores_cudnns_setting_and_tells_runs_that_differ(monk
     assert not torch.backends.cudnn.deterministic
     assert (off["bit-identical"], on["bit-identical"]) == (False, True)
     assert off["largest relative difference"] == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float64"])
+def test_the_gpu_program_times_products_of_the_precisions_operands(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dtypes = set()
+
+    def once(ways: dict[str, Any], **options: object) -> dict[str, Any]:
+        dtypes.update(way().dtype for name, way in ways.items() if name != "copy")
+        return {name: SimpleNamespace(spread=SimpleNamespace(median=1.0)) for name in ways}
+
+    monkeypatch.setattr(gpu, "interleaved", once)
+    cpu, conv = torch.device("cpu"), gpu.SMALL.checked[1]
+    gpu.limits(gpu.SMALL, cpu, precision)
+    assert len(gpu.time_convolutions(conv, 2, gpu.SMALL, cpu, precision)) == 6
+    assert dtypes == {kernels.PRECISIONS[precision].operands}
+    assert gpu.predicted_bytes(conv, 2, "float64") == 2 * gpu.predicted_bytes(conv, 2, "bfloat16")
 
 
 @pytest.mark.usefixtures("batched_replicas")
