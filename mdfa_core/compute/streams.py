@@ -37,11 +37,13 @@ def side_by_side(calls: Sequence[Callable[[], Tensor]], device: torch.device) ->
     used = streams[: len(calls)]
     for stream in used:
         stream.wait_stream(current)
-    for number, call in enumerate(calls):
-        with torch.cuda.stream(used[number % len(used)]):
-            results.append(call())
-    for stream in used:
-        current.wait_stream(stream)
+    try:
+        for number, call in enumerate(calls):
+            with torch.cuda.stream(used[number % len(used)]):
+                results.append(call())
+    finally:  # a call that fails frees memory that other streams may still use
+        for stream in used:
+            current.wait_stream(stream)
     return results
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,7 +48,7 @@ def test_a_choice_is_kept_by_place_and_the_first_one_stays(file: Path) -> None:
         b'{"format": 1, "tables": {"card": "fast"}}',
         b'{"format": 1, "tables": ["card"]}',
         b"[" * 100_000,
-        b" " * (choices.LARGEST + 1),
+        b'{"format": 1, "tables": {"card": {"product": "fast"}}}' + b" " * choices.LARGEST,
     ],
 )
 def test_a_damaged_or_foreign_file_counts_as_empty_and_is_replaced(file: Path, content: bytes) -> None:
@@ -62,6 +63,24 @@ def test_a_folder_that_cannot_be_written_only_costs_the_file(file: Path) -> None
     file.parent.write_text("a file where the folder would be")
     assert choices.known("card", "product") is None
     assert choices.keep("card", "product", "slow") == "slow"
+
+
+def test_a_file_that_cannot_be_replaced_stays_and_nothing_lies_beside_it(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(old: str, new: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    choices.keep("card", "product", "slow")
+    monkeypatch.setattr(os, "replace", full)
+    assert choices.keep("card", "other product", "fast") == "fast"
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    assert choices.known("card", "product") == "slow"
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MDFA_CHOICES", "")
+    assert choices.enabled()
 
 
 def test_off_neither_reads_nor_writes(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

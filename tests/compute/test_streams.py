@@ -39,8 +39,10 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str, object
     @contextmanager
     def stream(chosen: Pretended) -> Iterator[None]:
         Pretended.current.append(chosen)
-        yield
-        Pretended.current.pop()
+        try:
+            yield
+        finally:
+            Pretended.current.pop()
 
     monkeypatch.setattr(torch.cuda, "Stream", Pretended)
     monkeypatch.setattr(torch.cuda, "stream", stream)
@@ -73,6 +75,17 @@ def test_every_call_lies_between_a_fork_and_a_join(count: int, log: list[tuple[s
     assert {entry for entry in events[:used]} == {(name, "waits for", "own") for name in side}
     assert [entry[1:] for entry in events[used:-used]] == [("calls", number) for number in range(count)]
     assert set(events[-used:]) == {("own", "waits for", name) for name in side}
+
+
+def test_a_call_that_fails_is_joined_too(log: list[tuple[str, str, object]]) -> None:
+    Pretended.current[0].name = "own"
+
+    def fails() -> Tensor:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(torch.OutOfMemoryError):
+        side_by_side([lambda: call(0), fails], CUDA)
+    assert [(name, verb) for name, verb, _ in log[-2:]] == [("own", "waits for")] * 2
 
 
 def test_a_second_thread_stays_on_its_own_stream(log: list[tuple[str, str, object]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -262,6 +263,19 @@ def test_one_thread_cannot_want_both() -> None:
         pass
     with float32_products("tf32"):  # and nothing is left behind
         assert torch.backends.cudnn.conv.fp32_precision == "tf32"
+        with float32_products("tf32"):
+            pass
+        with (
+            pytest.raises(RuntimeError, match="ieee within tf32"),
+            float32_products("ieee"),
+        ):  # also after a block within
+            pass
+
+
+@pytest.mark.usefixtures("fresh_settings")
+def test_a_setting_that_says_the_same_already_is_left_alone() -> None:
+    with float32_products("ieee"):
+        assert (READERS["matmul"](), READERS["older matmul"]()) == ("none", False)
 
 
 @pytest.mark.usefixtures("fresh_settings")
@@ -283,6 +297,29 @@ def test_threads_that_want_different_settings_take_turns() -> None:
     assert sorted(done) == ["ieee", "ieee", "tf32", "tf32"]
     assert not wrong
     assert settings() == before
+
+
+def test_nobody_overtakes_a_thread_that_wants_the_other() -> None:
+    entered: list[str] = []
+
+    def enter(mode: str) -> threading.Thread:
+        def work() -> None:
+            with float32_products(mode):
+                entered.append(mode)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        end = time.monotonic() + 60
+        while not (float32_products._waiting[mode] or entered) and time.monotonic() < end:
+            time.sleep(0.001)
+        return thread
+
+    with float32_products("ieee"):
+        threads = [enter("tf32"), enter("ieee")]
+        assert entered == []
+    for thread in threads:
+        thread.join(60)
+    assert entered == ["tf32", "ieee"]
 
 
 def test_threads_that_want_the_same_are_inside_together() -> None:

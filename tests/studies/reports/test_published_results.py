@@ -103,23 +103,27 @@ def test_a_page_of_a_table_shows_one_table_and_folds_the_rest(found: tuple[CellR
 
 
 def test_both_spreads_of_cells_with_more_tasks_and_seeds_are_told(found: tuple[CellResult, ...]) -> None:
-    """A made-up cell: tasks 0 to 5 with two seeds each, test accuracies 10 t and 10 t + 4 percent."""
+    """Made-up cells: several tasks with two seeds each, test accuracies 10 t and 10 t + a distance in percent."""
     cell = CELLS["table-1/fc/tanh/mdfa/2"]
     original = next(result for result in found if result.cell == cell)
     record = original.chosen.records[0]
-    runs = tuple(
-        replace(
-            record,
-            test_accuracy=(10 * task + 4 * draw) / 100,
-            experiment=record.experiment.replace(seed=task + 1000 * draw, task_seed=task if draw else None),
+
+    def of(tasks: int, distance: float) -> CellResult:
+        runs = tuple(
+            replace(
+                record,
+                test_accuracy=(10 * task + distance * draw) / 100,
+                experiment=record.experiment.replace(seed=task + 1000 * draw, task_seed=task if draw else None),
+            )
+            for task in range(tasks)
+            for draw in (0, 1)
         )
-        for task in range(6)
-        for draw in (0, 1)
-    )
-    more = replace(original, chosen=replace(original.chosen, records=runs))
-    told = pages._spread_sentence([more])
-    over = statistics.stdev(10 * task + 2 for task in range(6))
-    assert f"1 cells were run on 6 tasks. Test accuracy spreads by {over:.1f} points over tasks" in told
+        return replace(original, chosen=replace(original.chosen, records=runs))
+
+    more = of(6, 4)
+    told = pages._spread_sentence([of(5, 1), more, of(9, 9)])
+    over = statistics.stdev(10 * task for task in range(6))
+    assert f"3 cells were run on 5 to 9 tasks. Test accuracy spreads by {over:.1f} points over tasks" in told
     assert told.endswith(f"and by {8**0.5:.1f} over 2 seeds within a task (medians).")
     assert "More tasks and seeds" in pages.table_page([more], 1)
     assert pages._spread_sentence([original.comparable]) == ""
