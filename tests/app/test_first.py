@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -34,6 +35,13 @@ def test_the_recorded_run_is_what_the_first_preset_does() -> None:
         np.testing.assert_allclose(numbers, again, atol=0.1)
         assert np.mean(kept[:, NUMBERS:] != frames[:, NUMBERS:]) < 0.2
         assert np.array_equal(kept[0, NUMBERS:], frames[0, NUMBERS:])
+
+
+def test_no_text_in_the_recording_ends_its_script() -> None:
+    text = {"title": "a </script> <!-- b"}
+    content = first.written(SimpleNamespace(to_dict=lambda: text))  # type: ignore[arg-type]
+    assert "<" not in content
+    assert json.loads(content).items() >= text.items()
 
 
 def test_the_recorded_run_looks_as_the_live_one_will(wait_until: Callable[..., None]) -> None:

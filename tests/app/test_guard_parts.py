@@ -26,7 +26,7 @@ from tornado.routing import PathMatches
 from tornado.web import RequestHandler
 from tornado.websocket import websocket_connect
 
-from mdfa_app.serving import bounds, headers, routes
+from mdfa_app.serving import bounds, guard, headers, routes
 from mdfa_app.serving.admission import (
     CALL_SECONDS,
     MAKING,
@@ -40,6 +40,7 @@ from mdfa_app.serving.admission import (
 from mdfa_app.serving.guard import GuardedTornado, Policy, require
 from mdfa_app.serving.log_filter import log_shortly
 from mdfa_app.serving.refusal_log import LINES, WINDOW_SECONDS, RefusalLog
+from mdfa_app.serving.shell import shell
 from mdfa_core import MdfaError
 
 
@@ -509,6 +510,19 @@ def test_a_flood_of_refusals_takes_a_few_lines(clock: Clock, caplog: pytest.LogC
     refusals.note("a message", "10.0.0.1")
     assert f"refused a message {1000 - LINES} more times" in caplog.text
     assert refusals.total == {"a message": 1001}
+
+
+def test_a_browser_that_does_not_take_its_shell_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "SHELL_SECONDS", 0.01)
+    written: list[str] = []
+
+    async def begin() -> None:
+        never = asyncio.get_running_loop().create_future()
+        handler = Namespace(write=written.append, flush=lambda: never, request=Namespace(query=""))
+        await asyncio.wait_for(guard.GuardedDoc._begin(cast(Any, handler)), 60)
+
+    asyncio.run(begin())
+    assert written == [shell(recorded=True)]
 
 
 def test_a_message_from_a_browser_that_has_closed_is_no_refusal(caplog: pytest.LogCaptureFixture) -> None:

@@ -182,6 +182,25 @@ def test_threads_give_the_bits_of_jobs_one_after_the_other() -> None:
         assert [replace(r, provenance=alone[key][0].provenance) for r in records] == list(alone[key])
 
 
+def test_workers_share_the_memory_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_queue.Workers, "memory", lambda self, device: 100)
+    assert _processes(count=3).memory("cpu") == 33
+
+
+def test_threads_train_only_if_they_are_asked_for(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads_on: list[str | None] = []
+
+    class Noted(Processes):
+        def __init__(self, *of: Any) -> None:
+            threads_on.append(of[3])
+            super().__init__(*of)
+
+    monkeypatch.setattr(gpu_queue, "Processes", Noted)
+    for options in ((), ("--threads",)):
+        assert main([*TOY, *NEVER, "--out", str(out), *options]) == 0
+    assert threads_on == [None, "cpu"]
+
+
 def test_a_job_that_fails_costs_only_itself(threaded: type[Threaded], capsys: pytest.CaptureFixture[str]) -> None:
     def check(experiment: Experiment) -> None:
         if experiment.seed == 3:

@@ -165,11 +165,19 @@ def _measured(record: Record) -> Iterator[tuple[int | None, str, float]]:
 
 def _searched(store: Store, search: SearchNote) -> Iterator[Record]:
     """The runs of a search: every candidate of every round, in the order of the rounds."""
-    base = Experiment.from_dict(search.base)
+    base, seeds = Experiment.from_dict(search.base), _seeds(search)
     for trial in search.trials:
         rung = search.rungs[trial.rung]
-        experiments = (base.replace(**trial.settings, epochs=rung.epochs, seed=seed) for seed in range(rung.tasks))
+        experiments = (base.replace(**trial.settings, epochs=rung.epochs, seed=seed) for seed in seeds[: rung.tasks])
         yield from store.find(experiments)
+
+
+def _seeds(search: SearchNote) -> Sequence[int]:
+    """The seeds of a search's tasks: those in its name (`Plan.changed`), or 0, 1, …"""
+    changes = dict(part.partition("=")[::2] for part in search.name.partition("@")[2].split(";"))
+    if "seeds" in changes:
+        return tuple(map(int, changes["seeds"].split(",")))
+    return range(max(rung.tasks for rung in search.rungs))
 
 
 def _cell(result: CellResult) -> Sequence[Any]:

@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,10 +28,11 @@ from mdfa_core.studies.paper import recipes
 from mdfa_core.studies.paper.measures import TESTED, TRAINED
 from mdfa_core.studies.paper.published import CELLS, TABLES
 from mdfa_core.studies.paper.recipes import PROFILES
-from mdfa_core.studies.paper.reproduction import Plan, Reproduction, chosen_cells
+from mdfa_core.studies.paper.reproduction import DRAW, Plan, Reproduction, chosen_cells
 from mdfa_core.studies.reports.results import results
 from mdfa_core.training.experiment import Experiment
-from mdfa_core.training.run import Run
+from mdfa_core.training.run import NUMERICS, Run
+from tests.studies.reports.made_up import record_of
 from tests.support.workers import ShuffledWorkers
 
 NAMES = ("table-1/fc/tanh/mdfa/2", "table-3/fc/tanh/bp/3")
@@ -389,7 +391,9 @@ def test_draws_have_other_seeds_on_the_same_task(store: Store) -> None:
     assert wanted.rungs == plan(NAMES[0], seeds=(0, 3)).rungs
 
     stages = list(Reproduction(wanted, store, device="cpu"))
-    assert stages[-1].part <= 1
+    parts = [stage.part for stage in stages]
+    assert parts == sorted(parts)
+    assert parts[-1] <= 1
     note = store.note(CellNote, f"smoke/{NAMES[0]}@seeds=0,3;draws=3;epochs=2")
     assert note is not None
     runs = [store.named(key) for key in note.chosen.keys]
@@ -405,6 +409,24 @@ def test_draws_have_other_seeds_on_the_same_task(store: Store) -> None:
     scores = result.scores(TESTED)
     assert scores is not None
     assert (len(scores.tasks), scores.seeds) == (2, 3)
+
+
+def test_no_best_fit_is_trained_if_every_task_is_fitted_with_its_own_seed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mdfa_core.runs.sweep.task_summary", lambda *of: SimpleNamespace(checksum="made up"))
+    cell = CELLS[NAMES[0]]
+    wanted = Plan(profile="quick", cells=(cell,), seeds=(0, 3), draws=2)
+    settings = recipes.untuned(cell, PROFILES["quick"]).settings
+    for run in wanted.final(cell, settings):
+        share = 1.0 if run.seed < DRAW else 0.9
+        record = record_of(cell, run.seed, share, 0.8, checksum="made up", numerics=NUMERICS)
+        store.add([replace(record, experiment=run)])
+    assert list(Reproduction(wanted, store, device="cpu")) == []
+    note = store.note(CellNote, wanted.name(cell))
+    assert note is not None
+    assert len(note.chosen.keys) == 4
+    assert note.fit is None
 
 
 def test_a_plan_says_what_differs_from_its_profile() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ from mdfa_core.studies.paper.measures import printed
 from mdfa_core.studies.paper.published import CELLS
 from mdfa_core.studies.reports import select, tidy
 from mdfa_core.studies.reports.results import CellResult, evidence, results
-from tests.studies.reports.made_up import fill, note_of, record_of
+from tests.studies.reports.made_up import fill, note_of, record_of, search_of
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,39 @@ def test_roles(tmp_path: Path) -> None:
     assert other.key[:12] in runs["besides"]
     assert select.best(table)["value"].tolist() == pytest.approx([90, 90])
     assert select.best(table, "chosen")["value"].max() < 90
+
+
+def test_the_runs_of_a_search_on_chosen_tasks_are_found(tmp_path: Path) -> None:
+    cell, changed = CELLS["table-1/fc/tanh/mdfa/2"], "seeds=4,6"
+    search = replace(search_of(cell), name=f"full/{cell.name}@{changed}")
+    with Store(tmp_path / "runs.sqlite") as store:
+        chosen = [record_of(cell, task, 0.8, 0.7) for task in (4, 6)]
+        tried = [
+            replace(
+                (made := record_of(cell, task, 0.6, None, sealed=True, checksum=f"{n}{task}" * 32)),
+                experiment=made.experiment.replace(**trial.settings, epochs=search.rungs[trial.rung].epochs),
+                curve=made.curve[:2],
+                best_validation_epoch=2,
+            )
+            for n, trial in enumerate(search.trials)
+            for task in (4, 6)[: search.rungs[trial.rung].tasks]
+        ]
+        store.add([*chosen, *tried])
+        store.put(search)
+        store.put(note_of(cell, chosen, f"full@{changed}", search=search.name))
+        table = tidy.frame(store, results(store))
+    rows = table[table["role"] == "search"].drop_duplicates("run")
+    assert set(rows["run"]) == {record.key[:12] for record in tried}
+    assert sorted(rows["task"]) == [4, 4, 4, 4, 4, 6]
+
+
+def test_a_task_with_several_seeds_counts_as_their_mean(table: pd.DataFrame) -> None:
+    cell = "table-1/fc/tanh/mdfa/2"
+    first = table[(table["cell"] == cell) & (table["task"] == 0)]
+    other = first.assign(run="another seed", seed=1000, value=first["value"] / 2)
+    for values in (select.tested, select.best):
+        before, after = (values(t)[lambda rows: rows["cell"] == cell] for t in (table, pd.concat([table, other])))
+        assert after["value"].tolist() == pytest.approx([0.75 * before["value"].iloc[0], *before["value"].iloc[1:]])
 
 
 def test_verdicts_are_recomputed_from_the_table(table: pd.DataFrame, found: tuple[CellResult, ...]) -> None:
