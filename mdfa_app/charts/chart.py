@@ -219,9 +219,13 @@ class Chart:
         """Write the name of the reference value below its number."""
         if self.style.mark is not None and self._reference is not None:
             shares, name = self.style.format.endswith("%"), self.style.mark[1]
-            number = f"{100 * self._reference:.0f} %" if shares else f"{self._reference:g}"
+            # A browser keeps the text of a tick that has none any more, so every tick has one.
+            texts = {
+                tick: f"{100 * tick:.0f} %" if shares else f"{tick:g}" for tick in (*self.style.ticks, self._reference)
+            }
+            number = texts[self._reference]
             left = "\u2003" * ((len(name) - len(number)) // 2)  # Bokeh aligns lines of a text at the left
-            self.figure.yaxis[0].major_label_overrides = {self._reference: f"{left}{number}\n{name}"}
+            self.figure.yaxis[0].major_label_overrides = {**texts, self._reference: f"{left}{number}\n{name}"}
 
     def points(self, slot: int, *, before: bool = False) -> dict[str, list[float]]:
         """The columns that are drawn of a line, or in grey of the line before: x and y, and low and high of a band."""
