@@ -23,7 +23,7 @@ def downloads() -> bool:
 def missing(data: str) -> str | None:
     """A sentence that says how to get a data set that is not on this server; None if it is here."""
     entry = DATASETS[data]
-    elsewhere = f"{entry.title} is not on this server: choose other images, or ask whoever serves this page for them."
+    elsewhere = f"{entry.title} is not on this server: choose other data, or ask whoever serves this page for it."
     try:
         data_dir = find_data_dir()
         if entry.bundled or entry.find(data_dir) is not None:

@@ -139,10 +139,11 @@ class ExportTab(Tab):
 
     def replay(self) -> io.BytesIO | None:
         """A page that replays the run so far; None, and the page says why, if there is nothing to replay."""
-        comparison = self.page.comparison
-        title = (
-            find_preset(self.page.preset).title if is_preset(self.page.preset) else "Learning without backpropagation"
-        )
+        comparison, title = self.page.comparison, "Learning without backpropagation"
+        if is_preset(self.page.preset):  # whose title says nothing of other settings
+            preset, experiment = find_preset(self.page.preset), comparison.experiment
+            if experiment == preset.experiment.replace(seed=experiment.seed):
+                title = preset.title
         try:
             return io.BytesIO(replay(comparison, title))
         except InvalidValue as error:

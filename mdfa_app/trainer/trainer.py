@@ -358,7 +358,7 @@ class Trainer:
             if downloads():
                 raise
             _log.warning("a visitor got no data set: %s", error)  # it names folders of this server
-            raise InvalidValue(f"{title} cannot be read on this server: choose other images") from None
+            raise InvalidValue(f"{title} cannot be read on this server: choose other data") from None
         self._send(number, facts_of(next(iter(self.nets.values()))))
         self._send_frames(math.inf)
         if not self._active:

@@ -44,7 +44,7 @@ class Player {
     this.rows.forEach((frames, row) => bytes.set(frames[at], row * this.reader.size));
     this.film.set({ frame: bytes });
     const { step, epoch } = this.series.map((frames) => frames[at]).find(Boolean);
-    const text = `epoch ${epoch} of ${this.scene.epochs} · ${step.toLocaleString("en")} mini-batches`;
+    const text = `epoch ${epoch} of ${this.scene.epochs} · ${step.toLocaleString("en")} mini-batch${step === 1 ? "" : "es"}`;
     $("seek").value = at;
     $("seek").setAttribute("aria-valuetext", text);
     $("at").textContent = text;

@@ -879,6 +879,7 @@ class RowView {
   paintLabels(pen) {
     const { frame, stage, row } = this, { palette, place, scene } = stage, y = place.top - 11;
     const { inputs, output, result } = place;
+    let end = -Infinity; // of the last number: one that would touch it is left out
     place.layers.forEach((layer, n) => {
       const { count, shown } = scene.layers[n], signs = frame?.layers[n].signs;
       const size = shown.length < count ? `${shown.length} of ${count.toLocaleString("en")}` : sizeOf(scene.layers[n]);
@@ -898,7 +899,10 @@ class RowView {
       }
       pen.font = bold;
       pen.fillStyle = !Number.isFinite(signs) ? palette.muted : signs === 1 ? palette.right : signs < NEARLY ? palette.wrong : palette.text;
-      pen.fillText(share, start, y);
+      if (start > end) {
+        pen.fillText(share, start, y);
+        end = start + first - 6;
+      }
     });
     row.weights_held.forEach((held, n) => {
       if (!held) return;

@@ -7,7 +7,7 @@ import itertools
 import json
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from mdfa_core.stage import recording_in
 from tests.support.patience import PATIENCE
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Browser, FloatRect, Locator, Page
 
 pytestmark = pytest.mark.browser
 
@@ -721,6 +721,17 @@ CUT = """() => {
 """Choices that do not fit into their fields."""
 
 
+def apart(boxes: Sequence[FloatRect], width: int) -> bool:
+    """Whether boxes overlap nowhere and are in the window."""
+    return all(
+        one["x"] + one["width"] <= other["x"]
+        or other["x"] + other["width"] <= one["x"]
+        or one["y"] + one["height"] <= other["y"]
+        or other["y"] + other["height"] <= one["y"]
+        for one, other in itertools.combinations(boxes, 2)
+    ) and all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
+
+
 def beside_each_other(page: Page, width: int) -> bool:
     """Whether numbers, choice of a speed and button for a new seed overlap nowhere and are in the window."""
     entries = page.locator(".numbers b")
@@ -728,17 +739,7 @@ def beside_each_other(page: Page, width: int) -> bool:
     boxes += [page.get_by_label("Speed", exact=True).bounding_box()]
     boxes += [page.get_by_role("button", name="New seed", exact=True).bounding_box()]
     found = [box for box in boxes if box is not None]
-    return (
-        len(found) == 5
-        and all(
-            one["x"] + one["width"] <= other["x"]
-            or other["x"] + other["width"] <= one["x"]
-            or one["y"] + one["height"] <= other["y"]
-            or other["y"] + other["height"] <= one["y"]
-            for one, other in itertools.combinations(found, 2)
-        )
-        and all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in found)
-    )
+    return len(found) == 5 and apart(found, width)
 
 
 def test_the_numbers_of_a_long_run_lie_over_nothing(
@@ -843,6 +844,10 @@ def test_on_a_phone_the_networks_come_first_and_settings_are_in_a_drawer(browser
         assert networks is not None
         assert networks["y"] < 400
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        buttons = page.get_by_role("region", name="Training").get_by_role("button").all()
+        boxes = [box for box in (button.bounding_box() for button in buttons) if box is not None]
+        assert len(boxes) == 8
+        assert apart(boxes, 390)
         outputs = page.get_by_role("radiogroup", name="Outputs", exact=True)
         assert not outputs.is_visible()
         page.get_by_role("button", name="Settings", exact=True).press("Enter")

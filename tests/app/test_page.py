@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import io
 import json
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -921,6 +922,21 @@ def test_every_shape_of_net_is_drawn(visit: Visit, network: str) -> None:
     assert hidden == {"digits-conv": 2, "fc:": 0}.get(network, 8)
     if network == "fc:":
         assert "No hidden layer" in visit.stage.meaning
+
+
+def test_a_replay_has_the_name_of_a_preset_only_with_its_settings(visit: Visit) -> None:
+    def heading() -> str:
+        visit.until(lambda: visit.stage.frame, "the first frame")
+        made = visit.export.replay()
+        assert made is not None
+        return re.findall("<h1>(.*?)</h1>", made.read().decode())[0]
+
+    visit.controls.seed.value = 3
+    visit.until_phase(Phase.IDLE)
+    assert heading() == "One output"
+    visit.controls.outputs.value = 2
+    visit.until_phase(Phase.IDLE)
+    assert heading() == "Learning without backpropagation"
 
 
 def test_choices_follow_the_data_set(visit: Visit) -> None:

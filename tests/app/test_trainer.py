@@ -443,7 +443,7 @@ def test_nothing_is_fetched_before_start(watched: Watched, monkeypatch: pytest.M
         watched.trainer.start()
         watched.until(Phase.FAILED)
         assert watched.message == (
-            "Remote digits is not on this server: choose other images, or ask whoever serves this page for them."
+            "Remote digits is not on this server: choose other data, or ask whoever serves this page for it."
         )
         assert not fetched
     finally:
