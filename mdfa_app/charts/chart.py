@@ -15,6 +15,7 @@ from bokeh.models.glyphs import Line, MultiLine, VArea
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.models.scales import LinearScale, LogScale
 from bokeh.models.sources import ColumnDataSource
+from bokeh.models.text import BaseText
 from bokeh.models.tickers import BasicTicker, FixedTicker
 from bokeh.plotting import figure
 
@@ -220,10 +221,10 @@ class Chart:
         if self.style.mark is not None and self._reference is not None:
             shares, name = self.style.format.endswith("%"), self.style.mark[1]
             # A browser keeps the text of a tick that has none any more, so every tick has one.
-            texts = {
+            texts: dict[float | str, str | BaseText] = {
                 tick: f"{100 * tick:.0f} %" if shares else f"{tick:g}" for tick in (*self.style.ticks, self._reference)
             }
-            number = texts[self._reference]
+            number = str(texts[self._reference])
             left = "\u2003" * ((len(name) - len(number)) // 2)  # Bokeh aligns lines of a text at the left
             self.figure.yaxis[0].major_label_overrides = {**texts, self._reference: f"{left}{number}\n{name}"}
 
