@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +15,12 @@ import rich_click as click
 from click.exceptions import Exit
 
 from mdfa_core.base.distribution import install
-from mdfa_core.base.errors import MissingPackage
+from mdfa_core.base.errors import InvalidValue, MissingPackage
+from mdfa_core.base.text import shown
 from mdfa_core.cli.options import Command
 
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+_HOST = re.compile(r"(\*|[\w.*-]+|\[[0-9a-fA-F:]+\])(:(\d{1,5}|\*))?")
 
 
 @click.command(cls=Command)
@@ -88,6 +93,10 @@ def app(
       mdfa app --show
       mdfa app --address 0.0.0.0 --origin lab.example.org
     """  # noqa: D301 - click reads the \b
+    for host in origin:
+        if not _HOST.fullmatch(host):
+            raise InvalidValue(f"the origin is {shown(host)}: give HOST or HOST:PORT, such as lab.example.org")
+    _refuse_taken(address, port)
     command = [sys.executable, "-m", "panel", "serve", str(_served_folder()), "--liveness"]
     command += ["--port", str(port), "--address", address]
     command += [word for host in origin for word in ("--allow-websocket-origin", host)]
@@ -106,6 +115,35 @@ def app(
         raise Exit(subprocess.call(command, env=environment))
     except KeyboardInterrupt:  # the server received it too and has ended
         raise Exit(0) from None
+
+
+def _refuse_taken(address: str, port: int) -> None:
+    """Say what is wrong with an address or a port before the server starts, which would end with a number.
+
+    Raises:
+        InvalidValue: the machine does not have the address, or cannot open the port.
+    """
+    reasons: list[OSError] = []
+    try:
+        places = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, place in places:
+            with socket.socket(family, kind, protocol) as tried:
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, os.name == "posix")
+                try:
+                    tried.bind(place)
+                except OSError as error:
+                    reasons.append(error)
+    except (OSError, UnicodeError):  # no such host; socket.gaierror is an OSError
+        raise InvalidValue(
+            f"the address is {shown(address)}, which this machine does not know: give localhost, 0.0.0.0 or one of its "
+            "own addresses"
+        ) from None
+    taken = [error for error in reasons if error.errno in (errno.EADDRINUSE, errno.EACCES)]
+    if taken or len(reasons) == len(places):  # localhost may have one address that is switched off, such as ::1
+        raise InvalidValue(
+            f"port {port} of {address} cannot be opened ({(taken or reasons)[0].strerror}): end the program that uses "
+            "it, or give another --port or --address"
+        )
 
 
 def _downloads(chosen: bool | None, *, alone: bool) -> int | None:

@@ -6,6 +6,7 @@ Command modules import PyTorch inside their functions, so that `mdfa --help` ans
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import sys
@@ -55,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except OSError as error:
             _discard_output()
             place = f"{error.filename}: " if error.filename is not None else ""
-            code = _complain(f"{place}{error.strerror or error}: free some space, or name a place that can be written")
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            advice = "free some space, or name another place" if full else "name a place that can be read and written"
+            code = _complain(f"{place}{error.strerror or error}: {advice}")
         except MemoryError:
             code = _complain("the memory is not enough: make the network, the batch or the number of replicas smaller")
         except Exception as error:

@@ -10,6 +10,7 @@ import rich_click as click
 
 from mdfa_core.base.errors import InvalidValue
 from mdfa_core.cli.options import data_dir_option, device_option
+from mdfa_core.cli.output import refuse_unwritable
 from mdfa_core.cli.settings import SettingsCommand, config_option, configured
 
 if TYPE_CHECKING:
@@ -67,14 +68,11 @@ def replay(
     from mdfa_core.training import Run
 
     given = {name: value for name, value in settings.items() if value is not None}
-    if output.is_dir():
-        raise InvalidValue(f"{output} is a folder: give the name of a file, such as {output / 'replay.html'}")
-    if not output.absolute().parent.is_dir():
-        raise InvalidValue(f"the folder {output.parent} does not exist: make it first, or write elsewhere")
+    refuse_unwritable(output, "replay.html")
     if checkpoint is not None and config is not None:
         raise InvalidValue("both a checkpoint and --config give settings: leave one of them out")
     first = (configured(config) if checkpoint is None else _settings_of(checkpoint)).replace(**given)
-    names = list(dict.fromkeys((methods or first.method).split(",")))
+    names = list(dict.fromkeys((first.method if methods is None else methods).split(",")))
     runs = {}
     for name in names:
         experiment = first.replace(method=name)

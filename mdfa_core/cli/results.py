@@ -76,7 +76,7 @@ def _folder(out: Path) -> Path:
 def plot(names: tuple[str, ...], store: Path | None, profiles: tuple[str, ...], out: Path, listed: bool) -> None:
     """Draw figures of the results, all or those named, as SVG files.
 
-    The store may also be an export (.jsonl.gz). Equal results give equal files.
+    Equal results give equal files.
 
     \b
     Examples:
@@ -113,7 +113,7 @@ def plot(names: tuple[str, ...], store: Path | None, profiles: tuple[str, ...], 
 def report(store: Path | None, profiles: tuple[str, ...], out: Path) -> None:
     """Write the report of the results: report.html with plots, the same as Markdown, and all tables.
 
-    The report needs no data set. The store may also be an export (.jsonl.gz).
+    The report needs no data set.
 
     \b
     Example:

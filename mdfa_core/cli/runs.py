@@ -13,7 +13,7 @@ from mdfa_core.base.errors import InvalidValue, UnknownName
 from mdfa_core.base.text import spoken
 from mdfa_core.cli.options import Group, NamedOption, store_option, store_path
 from mdfa_core.cli.output import cell, percent, print_table
-from mdfa_core.cli.results import plot, preferred, report
+from mdfa_core.cli.results import opened, plot, preferred, report
 
 if TYPE_CHECKING:
     from mdfa_core.runs.records import Record
@@ -43,7 +43,8 @@ _TIDY = "tidy"  # the long table of the paper's cells, which needs pandas
 def runs() -> None:
     """List, show, draw, export and merge finished runs.
 
-    `mdfa reproduce`, its notebooks and sweeps keep their finished runs in a store, one SQLite file.
+    `mdfa reproduce`, its notebooks and sweeps keep their finished runs in a store, one SQLite file. Every command
+    except merge also takes an export (.jsonl.gz) as --store.
 
     \b
     Examples:
@@ -77,13 +78,12 @@ def list_runs(store: Path | None, where: tuple[str, ...], as_json: bool, **short
       mdfa runs list --method mdfa --method bp --where learning_rate=0.01
     """  # noqa: D301 - click reads the \b
     from mdfa_core.runs.records import OUTCOME
-    from mdfa_core.runs.store import Store
 
     chosen: dict[str, list[Any]] = {}
     for name, text in [*(_named_value(text) for text in where), *((n, text) for n, v in short.items() for text in v)]:
         chosen.setdefault(name, []).append(_setting_value(name, text))
-    with Store(store_path(store), read_only=True) as opened:
-        rows = list(opened.rows(chosen))
+    with opened(store_path(store)) as finished:
+        rows = list(finished.rows(chosen))
     if as_json:
         for row in rows:
             click.echo(json.dumps(row))
@@ -112,15 +112,13 @@ def show(key: str, store: Path | None, as_json: bool) -> None:
     Example:
       mdfa runs show 3f2a9c
     """  # noqa: D301 - click reads the \b
-    from mdfa_core.runs.store import Store
-
     path = store_path(store)
-    with Store(path, read_only=True) as opened:
-        keys = opened.keys(key)
+    with opened(path) as finished:
+        keys = finished.keys(key)
         if len(keys) > 1:
             some = ", ".join(found[:_KEY] for found in keys[:3]) + (", …" if len(keys) > 3 else "")
             raise InvalidValue(f"the keys of {len(keys)} runs begin with {key!r} ({some}): give more of the key")
-        record = opened.named(keys[0]) if keys else None
+        record = finished.named(keys[0]) if keys else None
     if record is None:
         raise InvalidValue(f"no run in {path} has a key that begins with {key!r}: see mdfa runs list")
     click.echo(record.to_json() if as_json else "\n".join(_description(record)))
@@ -156,20 +154,18 @@ def export(file: Path, store: Path | None, table: str) -> None:
       mdfa runs export curves.parquet --table curves
       mdfa runs export results.csv.gz --table tidy
     """  # noqa: D301 - click reads the \b
-    from mdfa_core.runs.store import Store
-
     path = store_path(store)
-    with Store(path, read_only=True) as opened:
+    with opened(path) as finished:
         if table == _TIDY:
             from mdfa_core.studies.reports import tidy
 
             tidy.check(file)
-            found = tidy.frame(opened, preferred(opened))
+            found = tidy.frame(finished, preferred(finished))
             tidy.write(found, file)
             click.echo(f"{len(found)} rows about {found['cell'].nunique()} cells are in {file}")
             return
-        opened.export(file, table=table)
-        click.echo(f"{len(opened)} runs of {path} are in {file}")
+        finished.export(file, table=table)
+        click.echo(f"{len(finished)} runs of {path} are in {file}")
 
 
 @runs.command()

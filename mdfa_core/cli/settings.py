@@ -105,7 +105,11 @@ def configured(config: Path | None) -> Experiment:
         return Experiment()
     try:
         with config.open(encoding="utf-8") as file:
-            return Experiment.from_json(file.read(LONGEST + 1))  # a device could have text without end
+            text = file.read(LONGEST + 1)  # a device could have text without end
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
         raise InvalidValue(f"the configuration {config} cannot be read ({reason}): give a JSON file") from None
+    try:
+        return Experiment.from_json(text)
+    except InvalidValue as error:
+        raise InvalidValue(f"in the configuration {config}, {error}") from None

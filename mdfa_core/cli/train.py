@@ -17,7 +17,7 @@ from click.exceptions import Exit
 from mdfa_core.base.errors import InvalidValue
 from mdfa_core.base.text import shown
 from mdfa_core.cli.options import INTERRUPTED, data_dir_option, device_option
-from mdfa_core.cli.output import mean, percent
+from mdfa_core.cli.output import mean, percent, refuse_unwritable
 from mdfa_core.cli.settings import SettingsCommand, config_option, configured
 
 if TYPE_CHECKING:
@@ -91,12 +91,10 @@ def train(
     from mdfa_core.training.checkpoint import refuse_special
 
     given = {name: value for name, value in settings.items() if value is not None}
-    for path in (save, resume):
-        if path is not None and path.is_dir():
-            raise InvalidValue(f"{path} is a folder: give the name of a checkpoint file, such as {path / 'run.pt'}")
+    if resume is not None and resume.is_dir():
+        raise InvalidValue(f"{resume} is a folder: give the checkpoint file, such as {resume / 'run.pt'}")
     if save is not None:
-        if not save.absolute().parent.is_dir():
-            raise InvalidValue(f"the folder {save.parent} does not exist: make it first, or save elsewhere")
+        refuse_unwritable(save, "run.pt")
         refuse_special(save)
     if resume is not None:
         if given or config is not None or replicas != 1:

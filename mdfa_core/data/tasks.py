@@ -226,7 +226,10 @@ def load_task(
     data.fetch(directory)
     names = data.list_classes(directory)
     if classes > len(names):
-        raise InvalidValue(f"classes is {classes}, but {data.title} has {len(names)} classes: choose 2 to {len(names)}")
+        raise InvalidValue(
+            f"classes is {classes}, but {data.title} has {len(names)} classes: choose 2"
+            + (f" to {len(names)}" if len(names) > 2 else "")
+        )
 
     class_ids = rng.class_choice(seed, classes, len(names))
     splits, checksum = _splits(

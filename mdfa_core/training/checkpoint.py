@@ -154,7 +154,8 @@ def _content(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise CheckpointError(f"there is no checkpoint {path}: give the path of one that was saved") from None
     except Exception as error:  # torch.load raises many kinds of errors, for example of zip and pickle
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}): it is damaged or another kind of file"
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}): give an undamaged file of `Run.save` or "
+            "`mdfa train --save`"
         ) from error
     number = content.get("format") if isinstance(content, dict) else None
     if type(number) is not int or number not in (2, FORMAT):

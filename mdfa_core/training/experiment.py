@@ -30,6 +30,7 @@ LARGEST_FLOAT32 = 3.4028234663852886e38
 EVALUATIONS = ("paper", "released")
 """When a run validates, and what its training accuracy is: see the setting `evaluation`."""
 
+_COUNTS = {"epochs": "number of epochs", "outputs": "number of outputs"}  # in error messages
 _INTEGERS = ("outputs", "batch_size", "epochs", "image_size", "seed", "task_seed")
 
 
@@ -136,7 +137,8 @@ class Experiment:
     def _check_integer(self, name: str, least: int) -> None:
         value = getattr(self, name)
         if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-            raise InvalidValue(f"the {spoken(name)} is {shown(value)}: give an integer of at least {least}")
+            words = _COUNTS.get(name, spoken(name))
+            raise InvalidValue(f"the {words} is {shown(value)}: give an integer of at least {least}")
         object.__setattr__(self, name, int(value))  # JSON cannot write NumPy's integers
 
     def _check_real(self, name: str, *, positive: bool) -> None:

@@ -506,7 +506,7 @@ def test_a_bad_value_is_answered_in_the_page_and_training_goes_on(
         before, now = now, distance()
     field.fill("0")
     field.press("Enter")
-    visitor.shows(re.compile("The epochs is 0: give an integer of at least 1"))
+    visitor.shows(re.compile("The number of epochs is 0: give an integer of at least 1"))
     visitor.page.locator("input[aria-invalid=true]").wait_for()
     wait_until(lambda: distance() == before, "nothing to be pushed down")
     visitor.state("Running")

@@ -785,8 +785,8 @@ def test_a_number_of_outputs_that_only_a_link_can_ask_for_stays(wait_until: Call
 @pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
-        ("epochs", 0, "The epochs is 0: give an integer of at least 1"),
-        ("epochs", None, "The epochs is None"),
+        ("epochs", 0, "The number of epochs is 0: give an integer of at least 1"),
+        ("epochs", None, "The number of epochs is None"),
         ("epochs", LIMITS.epochs + 1, "this server allows at most"),
         ("seed", -1, "The seed is -1"),
     ],

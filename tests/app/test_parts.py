@@ -385,7 +385,7 @@ def test_a_link_holds_only_what_differs() -> None:
     ("query", "sentence"),
     [
         ("outputs=nine", "the link's outputs is 'nine'"),
-        ("outputs=-1", "the outputs is -1"),
+        ("outputs=-1", "the number of outputs is -1"),
         ("epochs=99999999", "epochs is 99999999: this server allows at most"),
         ("network=fc:99999,99999", "this server allows"),
         ("network=../../etc/passwd", "unknown network"),

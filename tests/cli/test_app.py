@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from collections.abc import Mapping
 
@@ -28,6 +29,7 @@ def test_the_page_downloads_for_this_machine_alone_unless_told(
     options: list[str], given: str | None, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served: list[Mapping[str, str]] = []
+    monkeypatch.setattr("mdfa_core.cli.app._refuse_taken", lambda _address, _port: None)  # 5006 may be in use
     monkeypatch.setattr(os, "name", "posix")
     monkeypatch.setattr(os, "execve", lambda _path, _words, environment: served.append(environment))
     if given is None:
@@ -37,3 +39,11 @@ def test_the_page_downloads_for_this_machine_alone_unless_told(
     monkeypatch.setattr(subprocess, "call", lambda *_words, **_more: 0)  # where execve would not return
     CliRunner().invoke(app, options)
     assert [environment["MDFA_DOWNLOADS"] for environment in served] == [value]
+
+
+def test_a_port_in_use_is_refused_before_the_server_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "execve", lambda *_words: pytest.fail("started"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = CliRunner().invoke(app, ["--address", "127.0.0.1", "--port", str(port)])
+    assert f"port {port} of 127.0.0.1 cannot be opened (Address already in use): end the program" in str(done.exception)

@@ -126,6 +126,7 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
     "configuration is a folder": (["train", "--config", "."], ["directory"]),
     "save into a missing folder": (["train", *SMALL, "--save", "no/run.pt"], ["the folder no does not exist"]),
     "save into a folder": (["train", *SMALL, "--save", "."], ["is a folder"]),
+    "replay of no method": (["replay", "--methods", ""], ["unknown method ''", *METHODS]),
     "resume a missing file": (["train", "--resume", "none.pt"], ["there is no checkpoint none.pt"]),
     "resume a name with a line break": (["train", "--resume", "a\nb.pt"], ["there is no checkpoint a b.pt"]),
     "resume a folder": (["train", "--resume", "."], ["is a folder"]),
@@ -135,6 +136,8 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
     "fetch into a named folder": (["data", "fetch", "mnist", "--data-dir", "."], ["mnist"]),
     "data without a name": (["data", "check"], ["NAME"]),
     "impossible port": (["app", "--port", "0"], ["--port"]),
+    "unknown address": (["app", "--address", "nowhere.invalid"], ["nowhere.invalid", "localhost, 0.0.0.0"]),
+    "origin with a scheme": (["app", "--origin", "https://lab.example.org"], ["origin", "such as lab.example.org"]),
 }
 
 

@@ -112,6 +112,17 @@ def test_runs_are_exported_and_merged(mdfa: Call, folder: Path) -> None:
         assert len(store) == 4
 
 
+def test_an_export_is_read_like_a_store(mdfa: Call) -> None:
+    mdfa("export", "all.jsonl.gz")
+    listed = mdfa("list")
+    assert mdfa("list", "--store", "all.jsonl.gz") == listed
+    key = listed[1][1].split()[0]
+    assert mdfa("show", key, "--store", "all.jsonl.gz") == mdfa("show", key)
+    mdfa("export", "one.csv")
+    assert mdfa("export", "two.csv", "--store", "all.jsonl.gz")[0] == 0
+    assert Path("two.csv").read_text() == Path("one.csv").read_text()
+
+
 def test_a_merge_counts_the_damaged_runs_that_it_left_out(mdfa: Call) -> None:
     connection = sqlite3.connect("runs.sqlite")
     connection.execute("UPDATE runs SET outcome = '{' WHERE rowid = 2")

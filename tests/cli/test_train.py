@@ -29,7 +29,7 @@ def events_of(out: str) -> list[Any]:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"{", "not valid JSON"),
+        (b"{", "in the configuration"),
         (b"", "not valid JSON"),
         (b"[1, 2]", "give an object of settings"),
         (b'{"rate": 1}', "unknown setting 'rate'"),

@@ -41,8 +41,12 @@ class ReleasedSetting:
     def title(self) -> str:
         """Such as `U1/U1, SGD 0.01`: forward and feedback weights in the program's spelling, optimizer, rate."""
         names = (_spelled(self.forward), _spelled(self.feedback))
-        title = {"sgd": "SGD", "rmsprop": "RMSprop", "adam": "Adam"}[self.optimizer]
-        return f"{'/'.join(names)}, {title} {self.rate:g}"
+        return f"{'/'.join(names)}, {_TITLES[self.optimizer]} {self.rate:g}"
+
+    @property
+    def words(self) -> str:
+        """Such as `uniform:1` weights, `uniform:1` feedback and SGD at 0.01."""
+        return f"`{self.forward}` weights, `{self.feedback}` feedback and {_TITLES[self.optimizer]} at {self.rate:g}"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -53,6 +57,9 @@ class ReleasedSetting:
             "optimizer": self.optimizer,
             "learning_rate": self.rate,
         }
+
+
+_TITLES = {"sgd": "SGD", "rmsprop": "RMSprop", "adam": "Adam"}
 
 
 def _spelled(initializer: str) -> str:

@@ -12,8 +12,6 @@ from typing import Any
 
 import pandas as pd
 
-from mdfa_core.nets.activations import ACTIVATIONS
-from mdfa_core.rules.methods import METHODS
 from mdfa_core.runs.records import Record
 from mdfa_core.runs.store import Store
 from mdfa_core.studies.paper.measures import printed
@@ -306,23 +304,21 @@ def stages(store: Store, cell: Cell) -> tuple[Stage, ...]:
 
 def largest_step(found: Mapping[Cell, Sequence[Stage]]) -> str:
     """Which step changes training accuracy most, by the cells whose steps were all run; empty if there are none."""
-    changes: dict[str, list[tuple[float, Cell]]] = {}
-    for cell, way in found.items():
+    changes: dict[str, list[float]] = {}
+    for way in found.values():
         means = [scores.mean for stage in way if (scores := stage.training) is not None]
         if len(means) == len(way):
             change, name = max(
                 ((after - before, stage.name) for before, after, stage in zip(means, means[1:], way[1:], strict=False)),
                 key=lambda one: abs(one[0]),
             )
-            changes.setdefault(name, []).append((change, cell))
+            changes.setdefault(name, []).append(change)
+    total = sum(map(len, changes.values()))
     parts = []
     for name, most in sorted(changes.items(), key=lambda item: -len(item[1])):
-        cells = ", ".join(
-            f"{METHODS[cell.method].title} with {ACTIVATIONS[cell.activation].title} {change:+.1f}"
-            for change, cell in most
-        )
-        parts.append(f"the {name} ({cells})")
-    return f"The largest step in training accuracy is {', or '.join(parts)}." if parts else ""
+        span = " to ".join(dict.fromkeys(f"{change:+.1f}" for change in (min(most), max(most))))
+        parts.append(f"the {name} ({len(most)} of {total} cells, {span} points)")
+    return f"The largest step from the program to this project is {' or '.join(parts)}." if parts else ""
 
 
 def ablation_page(store: Store) -> str:

@@ -94,8 +94,8 @@ def sentence(found: Sequence[Comparison]) -> str:
     count = len({one.cell for one in found})
     tasks = sorted({task for one in found for task in one.held_out.tasks})
     return (
-        f"With the published settings, {sum(one.agrees for one in found)} of {len(found)} accuracies of {count} "
-        f"cell{'s' * (count > 1)} on tasks {tasks[0]} to {tasks[-1]} are within the spread of the published tasks."
+        f"{sum(one.agrees for one in found)} of {len(found)} accuracies of {count} cell{'s' * (count > 1)} on tasks "
+        f"{tasks[0]} to {tasks[-1]} lie in the 95 % prediction interval of the published tasks."
     )
 
 

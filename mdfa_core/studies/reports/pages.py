@@ -15,6 +15,7 @@ from mdfa_core.studies.paper.cases import FITTED
 from mdfa_core.studies.paper.measures import TESTED, TRAINED, TRAINED_CHOSEN, Measure, printed
 from mdfa_core.studies.paper.propositions import PROPOSITIONS
 from mdfa_core.studies.paper.published import CELLS, TABLES, Cell, SplitName
+from mdfa_core.studies.paper.released import GRID
 from mdfa_core.studies.paper.statistics import paired
 from mdfa_core.studies.paper.words import NETWORK_WORDS, place, title
 from mdfa_core.studies.reports import disagreements, document, tables
@@ -129,7 +130,7 @@ def facts(
         conv_sentence=_conv_sentence(convs),
         lead_sentence=_lead_sentence(found),
         match=_match(convs),
-        disagree_sentence=f"{len(explained)} of {len(ran)} cells differ from the paper by more than the two spreads.",
+        disagree_sentence=f"{len(explained)} of {len(ran)} cells differ from the paper by more than the sum of both ±.",
         cause_sentence=_cause_sentence(explained, step),
         held_out_sentence=held_out_tasks.sentence(held_out),
         spread_sentence=_spread_sentence(found),
@@ -247,7 +248,7 @@ def _conv_sentence(convs: Sequence[Mapping[str, Any]]) -> str:
 
 def _match(convs: Sequence[Mapping[str, Any]]) -> str:
     below = sum(row["train below"] or row["test below"] for row in convs)
-    return "No interval says otherwise." if not below else f"Not in {below} of {len(convs)} cells."
+    return "No interval says otherwise." if not below else f"No, in {below} of {len(convs)} cells."
 
 
 def _cause_sentence(explained: Sequence[Explanation], step: str) -> str:
@@ -255,14 +256,15 @@ def _cause_sentence(explained: Sequence[Explanation], step: str) -> str:
     if not settings:
         return "No cause was tested."
     name, explains, run = max(settings, key=lambda one: one[1])
+    words = next(setting.words for setting in GRID if setting.title == name)
     tested = sum(bool(one.tried) for one in explained)
     wide, narrow = (disagreements.CIFAR_INPUTS**power for power in (0.25, -0.5))
     return (
         f"Likely cause: the released program's uniform initialisation takes a square root twice. "
         f"First-layer weights reach ±{wide:.1f} instead of ±{narrow:.3f}, and tanh starts saturated. "
-        f"With the program's `{name}`, {explains} of {run} retrained cells give the printed accuracies. "
+        f"With the program's {words}, {explains} of {run} retrained cells give the printed accuracies. "
         + (f"{step} " if step else "")
-        + f"{len(explained) - tested} cells remain."
+        + f"{len(explained) - tested} cells were not retrained."
     )
 
 
@@ -293,8 +295,9 @@ def _spread_sentence(found: Sequence[CellResult]) -> str:
     within = [scores.within for scores in more if scores.within is not None]
     seeds = _span({scores.seeds for scores in more if scores.within is not None})
     return (
-        f"{len(more)} cells were run on {tasks} tasks. Test accuracy spreads by {over:.1f} points over tasks"
-        + (f", and by {median(within):.1f} over {seeds} seeds within a task" if within else "")
+        f"{len(more)} {'cell was' if len(more) == 1 else 'cells were'} run on {tasks} tasks. "
+        f"Test accuracy spreads by {over:.1f} points over tasks"
+        + (f", and in {len(within)} of them by {median(within):.1f} over {seeds} seeds within a task" if within else "")
         + " (medians)."
     )
 
@@ -308,7 +311,7 @@ def _bp_sentence(found: Sequence[CellResult]) -> str:
             if result.cell.method == "bp" and scores is not None:
                 figure, total = result.cell.published[split], total + 1
                 near += abs(scores.mean - figure.mean) <= figure.std + (scores.std or 0.0)
-    return f"BP is within the two spreads in {near} of {total} figures."
+    return f"BP agrees within both ± in {near} of {total} accuracies."
 
 
 def _signed(text: str) -> str:
@@ -351,7 +354,7 @@ def _missing(found: Sequence[CellResult]) -> tuple[str, ...]:
 def _rounds(searches: Sequence[Any]) -> str:
     found = dict.fromkeys(
         ", then ".join(
-            f"{rung.candidates or search.tried} candidates for {rung.epochs} epochs on {rung.tasks} "
+            f"{rung.candidates or search.tried} for {rung.epochs} epochs on {rung.tasks} "
             f"{'task' if rung.tasks == 1 else 'tasks'}"
             for rung in search.rungs
         )
@@ -363,10 +366,10 @@ def _rounds(searches: Sequence[Any]) -> str:
 def _hours(runs: Iterable[Mapping[str, Any]]) -> str:
     seconds: dict[str, float] = {}
     for run in runs:
-        kind = "CPU cores" if run["device"] == "cpu" else "processes that share a GPU"
+        kind = "CPU cores" if run["device"] == "cpu" else "a shared GPU"
         seconds[kind] = seconds.get(kind, 0.0) + run["seconds"]
     return " and ".join(
-        f"{document.duration(value)} of {kind}" for kind, value in sorted(seconds.items(), reverse=True)
+        f"{document.duration(value)} on {kind}" for kind, value in sorted(seconds.items(), reverse=True)
     )
 
 

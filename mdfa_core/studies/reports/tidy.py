@@ -18,8 +18,9 @@ Columns:
 - epoch: of the measurement, from 1.
 - quantity, value: see `QUANTITIES`. Shares are in percent, angles in degrees.
 
-A role `best fit` is missing if the chosen settings fitted all training images. A cell that was not run has only rows
-of the role `paper`.
+A role `best fit` is missing if the chosen settings fitted all training images. If its mean highest training accuracy is
+not above that of `chosen`, the chosen runs count as the best fit, as in `select.runs`. A cell that was not run has only
+rows of the role `paper`.
 """
 
 from __future__ import annotations

@@ -124,7 +124,8 @@ def test_the_largest_step_is_named_once_all_steps_of_a_cell_were_run(store: Stor
     found = disagreements.ablation(store)
 
     assert disagreements.largest_step(found) == (
-        "The largest step in training accuracy is the bound of uniform weights (DFA with tanh +38.0)."
+        "The largest step from the program to this project is the bound of uniform weights "
+        "(1 of 1 cells, +38.0 points)."
     )
     assert disagreements.largest_step(found) in disagreements.ablation_page(store)
     drawing = draw_ablation(found)

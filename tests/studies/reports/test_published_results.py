@@ -124,7 +124,7 @@ def test_both_spreads_of_cells_with_more_tasks_and_seeds_are_told(found: tuple[C
     told = pages._spread_sentence([of(5, 1), more, of(9, 9)])
     over = statistics.stdev(10 * task for task in range(6))
     assert f"3 cells were run on 5 to 9 tasks. Test accuracy spreads by {over:.1f} points over tasks" in told
-    assert told.endswith(f"and by {8**0.5:.1f} over 2 seeds within a task (medians).")
+    assert told.endswith(f"and in 3 of them by {8**0.5:.1f} over 2 seeds within a task (medians).")
     assert "More tasks and seeds" in pages.table_page([more], 1)
     assert pages._spread_sentence([original.comparable]) == ""
     assert "More tasks and seeds" not in pages.table_page([original.comparable], 1)

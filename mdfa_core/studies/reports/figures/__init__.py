@@ -48,7 +48,7 @@ for _name, _title, _draw in (
     ("classes", "accuracy against the number of classes", classes),
     ("aggregates", "interquartile means, profiles and probabilities of improvement over binary cells", aggregates),
     ("coverage", "which cells were tuned, borrowed settings, or were not run", coverage),
-    ("doubts", "choices that could have been made otherwise, with the sizes of their effects", doubts),
+    ("doubts", "choices that could have been otherwise, and their effects", doubts),
 ):
     FIGURES.add(_name, Plot(title=_title, draw=_draw))
 

@@ -55,9 +55,9 @@ def coverage(table: pd.DataFrame) -> Drawing:
     total = sum(counts.values())
     return Drawing(
         figure=figure,
-        finding=f"Of {total} cells, {counts['tuned']} were tuned and {counts['not run']} were not run. Borrowed "
-        f"settings were used in {counts['borrowed'] + counts['settings failed']}, and failed in "
-        f"{counts['settings failed']} of these." + select.toy(table),
+        finding=f"Of {total} cells, {counts['tuned']} were tuned, {counts['borrowed'] + counts['settings failed']} "
+        f"borrowed settings (which failed in {counts['settings failed']}), and {counts['not run']} were not run."
+        + select.toy(table),
         reading="One mark per cell. Borrowed: the settings come from the search of the nearest tuned cell with the "
         "same method and kind of network. Failed: with these settings, training ended at chance on some task.",
     )

@@ -34,7 +34,10 @@ def curves(table: pd.DataFrame) -> Drawing:
                 mean, std = wide.mean(axis=1), wide.std(axis=1).fillna(0)
                 axes.fill_between(wide.index, mean - std, mean + std, color=shade, alpha=0.15, linewidth=0)
                 axes.plot(wide.index, mean, color=shade, linewidth=1.8)
-                axes.text(0.97, 0.06, f"{_highest(lines):.1f}", transform=axes.transAxes, ha="right", color=LIGHT.text)
+                axes.text(
+                    0.97, 0.06, f"{_highest(lines):.1f}", transform=axes.transAxes, ha="right", color=LIGHT.text,
+                    bbox={"facecolor": LIGHT.surface, "edgecolor": "none", "pad": 1.5},
+                )  # fmt: skip
             if row == 0:
                 axes.set_title(select.title(method), color=shade, fontweight="bold")
             if column == 0:
@@ -43,11 +46,12 @@ def curves(table: pd.DataFrame) -> Drawing:
     figure.supxlabel("epoch", fontsize=9)
     figure.supylabel("training accuracy, %", fontsize=9)
     ends = {role: _highest(_of(part, "fc", role)) for role in roles}
+    tasks = _of(part, "fc", "chosen")["task"].nunique()
     return Drawing(
         figure=figure,
         finding=(
-            f"mDFA's fully-connected network fits {ends['best fit']:.1f} % of the training images with the best-fit "
-            f"settings, {ends['chosen']:.1f} % with the settings that are tested."
+            f"Over {tasks} tasks, mDFA's fully-connected network fits {ends['best fit']:.1f} % of the training images "
+            f"with the best-fit settings, {ends['chosen']:.1f} % with the settings that are tested."
             if all(value == value for value in ends.values())
             else "Learning curves of Table 1 with tanh."
         )

@@ -127,7 +127,7 @@ def paper(table: pd.DataFrame) -> Drawing:
     figure.legend(handles=handles, loc="outside upper center", ncols=5)
     return Drawing(
         figure=figure,
-        finding=f"{near} of {near + far} measured figures differ from the paper by at most the sum of the two spreads."
+        finding=f"{near} of {near + far} measured accuracies differ from the paper by at most the sum of both ±."
         + select.toy(table),
         reading="One point per cell: mean over tasks here against the paper's mean. On the line, both agree; above it, "
         "the accuracy is higher here.",

@@ -36,7 +36,7 @@ def propositions(table: pd.DataFrame) -> Drawing:
     rows = sum(len(lines) + len(v.groups) + 0.5 for lines, v in zip(texts, verdicts, strict=True))
     figure, grid = style.panels(1, 1, (rows + 1) * _LINE + 0.6)
     axes = grid[0][0]
-    axes.text(_BAR, 0.5, "cells by grade", va="center", color=LIGHT.muted)
+    axes.text(_BAR, 0.5, "cases by grade", va="center", color=LIGHT.muted)
     axes.text(_HOLDS, 0.5, "shown", va="center", color=LIGHT.muted)
     axes.text(_EFFECT, 0.5, "mean effect [95 % interval]", va="center", color=LIGHT.muted)
     y = 1.0
@@ -66,10 +66,12 @@ def propositions(table: pd.DataFrame) -> Drawing:
     agrees = held + sum(v.tally.counts.get(grade, 0) for v in verdicts for grade in (Grade.TIE, Grade.AGREES))
     against = sum(v.tally.counts.get(Grade.CONTRADICTED, 0) for v in verdicts)
     measured = sum(v.tally.measured for v in verdicts)
+    leaning = measured - agrees - against
     return Drawing(
         figure=figure,
         finding=f"Of {measured} measured cases of {len(verdicts)} propositions, {held} are shown, {agrees - held} "
-        f"agree in direction or tie, and {against} are contradicted." + select.toy(table),
+        f"agree in direction or tie, {leaning} disagree in direction, and {against} are contradicted."
+        + select.toy(table),
         reading="Below every proposition of the paper, one row per part, with its cells as a bar divided by grade. A "
         "cell is shown if its interval (Student's t, corrected by Holm's procedure within the proposition) lies above "
         "the threshold. Hollow parts have borrowed settings or were not run. The mean effect is over the cells of the "
