@@ -190,7 +190,14 @@ class Page:
 
     def _call_drain(self) -> None:
         if self._screen is not None:
-            self._screen.soon(self.drain)
+            self._screen.soon(self._drain_in_time)
+
+    def _drain_in_time(self) -> None:
+        """Take messages that a visitor waits for at once, and measurements as soon as the browser keeps up."""
+        if self._screen is None or self.trainer.pressing:
+            self.drain()
+        else:
+            self._screen.when_drawn(self.drain)
 
     def drain(self) -> None:
         """Take the messages that have come, and show them."""

@@ -13,3 +13,9 @@ class Screen(Protocol):
 
     def soon(self, edit: Edit) -> None:
         """Run `edit`, which changes Bokeh models, as soon as that is allowed. Any thread may call this."""
+
+    def when_drawn(self, edit: Edit) -> None:
+        """Run `edit` as soon as the browser keeps up with what it was sent. Call it while an edit runs.
+
+        An edit that waits already is not added again.
+        """

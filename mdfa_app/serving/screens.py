@@ -12,6 +12,7 @@ from panel.io.state import set_curdoc
 from tornado.ioloop import IOLoop
 
 from mdfa_app.page.screen import Edit
+from mdfa_app.serving.pacing import Drawn, Pacing
 
 LIE_SECONDS = 0.5
 """Seconds after which a forgotten message is sent."""
@@ -22,17 +23,38 @@ class Served:
 
     Edits wait from the moment the browser takes the document until it reports that the page is drawn: in between, Panel
     drops messages about its components. Make this object in the server's event loop.
+
+    Attributes:
+        drawn: a part of the page, with which the browser acknowledges what it has drawn.
     """
 
     def __init__(self, document: Document) -> None:
         self._document, self._loop = document, IOLoop.current()
         self._edits: deque[Edit] = deque()
+        self._late: list[Edit] = []  # until the browser keeps up
+        self._pacing = Pacing()
+        self.drawn = Drawn(self._was_drawn)
         pn.state.onload(self._catch_up)
         document.add_periodic_callback(self._send_what_lies, round(1000 * LIE_SECONDS))
 
     def soon(self, edit: Edit) -> None:
         # A document that holds its events may lose the event that announces another thread's callback.
         self._loop.add_callback(self._announce, edit)
+
+    def when_drawn(self, edit: Edit) -> None:
+        if self._pacing.free:
+            edit()
+        elif edit not in self._late:
+            self._late.append(edit)
+
+    def _was_drawn(self, number: int) -> None:
+        self._loop.call_later(self._pacing.answered(number), self._send_late)
+
+    def _send_late(self) -> None:
+        if self._late and self._pacing.free:
+            late, self._late = self._late, []
+            for edit in late:
+                self.soon(edit)
 
     def _announce(self, edit: Edit) -> None:
         if self._document.session_context is not None:  # not over yet
@@ -54,6 +76,8 @@ class Served:
         with pn.io.unlocked(policy="collect"):
             while self._edits:
                 self._edits.popleft()()
+            if self._pacing.ask():
+                self.drawn.number = self._pacing.number
 
     def _send_what_lies(self) -> None:
         """Send messages that Panel has made and forgotten.
@@ -62,3 +86,4 @@ class Served:
         begins, the message stays unsent until another message is made; the last message stays for good.
         """
         schedule_write_events(self._document, [], [])
+        self._send_late()  # an acknowledgement may never come

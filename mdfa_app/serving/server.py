@@ -30,12 +30,13 @@ class _Template(pn.Template):
         return made
 
 
-def template(page: Page, document: Document | None, *, recorded: bool) -> pn.Template:
+def template(page: Page, screen: Served | None, document: Document | None, *, recorded: bool) -> pn.Template:
     """The parts of a page, laid out by assets/page.html; `recorded` is that of `shell`."""
     made = _Template("{{ shell }}" + asset("live.html"))
     made.add_variable("shell", shell(recorded=recorded))
     presence = Presence(document, on_away=page.rest, on_back=page.resume)
-    for name, part in {**page.parts(), "presence": presence}.items():
+    drawn = {} if screen is None else {"drawn": screen.drawn}
+    for name, part in {**page.parts(), "presence": presence, **drawn}.items():
         made.add_panel(name, part)
     return made
 
@@ -51,10 +52,11 @@ def build() -> pn.Template:
         # Panel sets this only when it sends the page; what has been drawn by then would name Panel's own server.
         styles = "static/extensions/panel/"
         document._template_variables["dist_url"] = f"{pn.state.rel_path}/{styles}" if pn.state.rel_path else styles
-    page = Page(None if document is None else Served(document), link.joined(pairs))
+    screen = None if document is None else Served(document)
+    page = Page(screen, link.joined(pairs))
     pn.state.on_session_destroyed(lambda session_context: page.close())
     pn.state.on_session_destroyed(memory.trim)
-    made = template(page, document, recorded=not pairs)
+    made = template(page, screen, document, recorded=not pairs)
     pn.config.reconnect = True  # Panel passes this on for a served script,
     if document is not None:
         document.config.reconnect_session = True  # but not for a served function

@@ -1,7 +1,7 @@
 """One visitor's training: a thread beside the event loop that trains a net of every compared rule in lockstep.
 
 Nothing here knows Panel. The page calls `prepare`, `start`, `step`, `pause`, …; messages for it wait until it calls
-`take`, and `notify` tells it so at most once before it does.
+`take`, and `notify` tells it so at most twice before it does: when there is anything, and when a visitor waits for it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ from mdfa_app.trainer.messages import (
     Update,
 )
 from mdfa_app.trainer.nets import Net, Nets, facts_of
-from mdfa_app.trainer.outbox import Outbox
+from mdfa_app.trainer.outbox import Notice, Outbox
 from mdfa_app.trainer.pace import Pace, Share
 from mdfa_app.trainer.rounds import SPARE, Rounds
 from mdfa_app.trainer.sharing import MEMORY, SLOTS, Memory, Slots, Ticket
@@ -53,6 +54,7 @@ _CLOSE_SECONDS = 5.0  # for all trainings together to end with the interpreter
 _SNAPSHOT_SECONDS = 0.3  # between two snapshots
 _FRAME_SECONDS = 0.12  # between two frames of the stage
 _FRAMING_SECONDS = 0.03  # after which the remaining frames wait for the next round
+_ANSWER_SECONDS = 0.1  # that the page has to itself after Pause
 _SWITCH_SECONDS = 0.0005
 """How long a thread that wants Python's lock waits for the thread that has it; Python's default is 5 ms. Training asks
 for it at every operator, and the page for every message: neither should stand still for the other."""
@@ -76,7 +78,7 @@ class Trainer:
     up with the others.
 
     Args:
-        notify: called from the training thread when there is something to `take`.
+        notify: called from the training thread when there is something to `take`, and again when that is `pressing`.
         slots, memory: shared with the other trainers of this server.
         limits: of one comparison.
 
@@ -204,7 +206,7 @@ class Trainer:
 
         def change() -> None:
             self.nets.switch(lane, rule)
-            self._send(self._made_number, StageFrame(self.nets[lane].frame()), lane=lane, notify=False)
+            self._send(self._made_number, StageFrame(self.nets[lane].frame()), lane=lane, notice=Notice.LATER)
             self._send(self._made_number, Switched(rule), lane=lane)
 
         self._queue(change, lane)
@@ -220,7 +222,7 @@ class Trainer:
         with self._changed:
             self._watched = None if wanted is None else (lane, wanted)
         if wanted is not None:
-            self._queue(self._send_snapshot)
+            self._queue(partial(self._send_snapshot, Notice.NOW))
 
     def look(self, at: Look | None) -> None:
         """From now on send the error signals of a unit with the frames, the first at once; None for no unit."""
@@ -279,6 +281,11 @@ class Trainer:
         """The messages since the last call."""
         with self._changed:
             return self._outbox.take()
+
+    @property
+    def pressing(self) -> bool:
+        """Whether a visitor waits for one of the messages."""
+        return self._outbox.pressing
 
     def _set_target(self, remaining: int | None, *, active: bool) -> None:
         """Set how many mini-batches to train, and wake the thread. The caller holds the lock."""
@@ -377,8 +384,12 @@ class Trainer:
                 return
             self._send(number, Status(Phase.RUNNING))
             self._train_rounds(number, request)
-        self._send_phase(number)  # first: whoever pressed Pause waits for it
+        paused = self._request != request
+        if paused:
+            self._send_phase(number)  # first: the visitor waits for it
         self._send_last(request)
+        if not paused:
+            self._send_phase(number)
 
     def _got_slot(self, ticket: Ticket, number: int, request: int) -> bool:
         """Wait for a slot and say how many are ahead; False if there is another request."""
@@ -470,13 +481,13 @@ class Trainer:
 
     # -------------------------------------------------------------------------------------------------- messages
 
-    def _send(self, number: int, content: Content, *, lane: str = "", notify: bool = True) -> None:
+    def _send(self, number: int, content: Content, *, lane: str = "", notice: Notice = Notice.NOW) -> None:
         """Send a message about comparison `number`, unless the page wants another one or the lane's net is dropped."""
         self._outbox.send(
             Update(number, content, lane),
             wanted=lambda: number == self._number and lane not in self._dropped,
             closed=lambda: self.closed,
-            notify=notify,
+            notice=notice,
         )
 
     def _send_frames(self, seconds: float, unless: Callable[[], bool] = lambda: False) -> float:
@@ -494,27 +505,31 @@ class Trainer:
                 continue
             self._framed.append(name)
             frame = self.nets[name].frame(whole=seconds == math.inf)
-            self._send(self._made_number, StageFrame(frame), lane=name, notify=False)
+            self._send(self._made_number, StageFrame(frame), lane=name, notice=Notice.LATER)
             if time.thread_time() - begun > seconds or unless():
                 break
-        self._send_signals(notify=False)
+        self._send_signals(Notice.LATER)
         return time.thread_time() - begun
 
     def _send_last(self, request: int) -> None:
         """Send frames and a snapshot of the weights at which training has stopped, unless it is to go on."""
 
-        def goes_on() -> bool:
-            return self._request != request and self._active
+        def ends() -> bool:
+            return self.closed or (self._request != request and self._active)
 
-        self._send_frames(math.inf, unless=goes_on)
-        if not goes_on():
+        if self._request != request:  # somebody pressed Pause, and pictures would take Python's lock from the answer
+            with self._changed:
+                self._changed.wait_for(lambda: ends() or bool(self._jobs), timeout=_ANSWER_SECONDS)
+        if not ends():
+            self._send_frames(math.inf, unless=ends)
+        if not ends():
             self._send_snapshot()
-        self._outbox.announce()
+        self._outbox.announce(Notice.DUE)
 
     def _answer_look(self) -> None:
-        self._send_signals(notify=True)
+        self._send_signals(Notice.NOW)
 
-    def _send_signals(self, *, notify: bool) -> None:
+    def _send_signals(self, notice: Notice) -> None:
         """Send the error signals of the unit that is looked at, if there is one."""
         look = self._look
         net = None if look is None else self.nets.get(look.row)
@@ -526,16 +541,16 @@ class Trainer:
             with self._changed:
                 self._look = None if self._look is look else self._look
         else:
-            self._send(self._made_number, StageSignals(found.to_dict(look.row)), lane=look.row, notify=notify)
+            self._send(self._made_number, StageSignals(found.to_dict(look.row)), lane=look.row, notice=notice)
 
     def _send_event(self, net: Net, event: Event) -> None:
         net.note(event)
-        self._send(self._made_number, event, lane=net.rule.name, notify=False)
+        self._send(self._made_number, event, lane=net.rule.name, notice=Notice.LATER)
 
     def _send_position(self, number: int) -> None:
         run = max((net.run for net in self.nets.values()), key=lambda run: run.step)
         position = Position(run.step, run.epoch, self.nets.caught_up)
-        self._send(number, position, notify=self._outbox.due)
+        self._send(number, position, notice=Notice.DUE if self._outbox.due else Notice.LATER)
 
     def _send_phase(self, number: int) -> None:
         """Say how training stands after it has stopped."""
@@ -545,7 +560,7 @@ class Trainer:
             begun = any(net.run.step for net in self.nets.values())
             self._send(number, Status(Phase.PAUSED if begun else Phase.IDLE))
 
-    def _send_snapshot(self) -> None:
+    def _send_snapshot(self, notice: Notice = Notice.DUE) -> None:
         watched = self._watched
         if watched is None or watched[0] not in self.nets:
             return
@@ -553,7 +568,7 @@ class Trainer:
         name, wanted = watched
         net = self.nets[name]
         try:
-            self._send(self._made_number, snapshot(net.run, net.overview, wanted), lane=name)
+            self._send(self._made_number, snapshot(net.run, net.overview, wanted), lane=name, notice=notice)
         except InvalidValue as error:  # an image or a unit that this run does not have
             self._watched = None
             self._send(self._made_number, Refused(str(error)))

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from mdfa_app import build
+from mdfa_app.serving.pacing import Pacing
 from mdfa_app.settings.presets import PRESETS
 from mdfa_app.tabs import TABS, chart_grid
 from mdfa_core import Experiment, Run
@@ -406,6 +407,25 @@ def test_a_pinned_run_is_listed_and_read_in_the_charts_until_it_is_removed(visit
     page.get_by_role("button", name="Remove first", exact=True).press("Enter")
     runs.get_by_text("Unlike the current run").wait_for(state="detached")
     assert str(page.evaluate(FOCUSED)).startswith("Name of this run|")
+
+
+def test_the_browser_acknowledges_what_it_has_drawn(
+    visitor: Visitor, wait_until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    answered = Pacing.answered
+
+    def note(pacing: Pacing, number: int) -> float:
+        told.append(number)
+        return answered(pacing, number)
+
+    monkeypatch.setattr(Pacing, "answered", note)
+    visitor.press("▶ Start")
+    visitor.state("Running")
+    wait_until(lambda: len(told) >= 3, "acknowledgements")
+    assert told == list(range(told[0], told[0] + len(told)))
+    visitor.press("Pause")
+    visitor.state("Paused")
 
 
 def test_pause_step_and_reset(visitor: Visitor, wait_until: Callable[..., None]) -> None:
