@@ -32,11 +32,6 @@ class PredictionScore:
         """Mispredictions per thousand branches."""
         return 1000 * float(self.wrong.mean())
 
-    @property
-    def branches_per_second(self) -> float:
-        """Branches predicted and learned per second."""
-        return len(self.wrong) / self.seconds
-
     def curve(self, parts: int) -> np.ndarray:
         """Mispredictions per thousand branches in consecutive parts of equal length, up to one branch."""
         return np.array([1000 * part.mean() for part in np.array_split(self.wrong, min(parts, len(self.wrong)))])

@@ -364,10 +364,12 @@ def _rounds(searches: Sequence[Any]) -> str:
 
 
 def _hours(runs: Iterable[Mapping[str, Any]]) -> str:
+    """The time of runs: of all threads on CPUs, of processes on GPUs."""
     seconds: dict[str, float] = {}
     for run in runs:
-        kind = "CPU cores" if run["device"] == "cpu" else "a shared GPU"
-        seconds[kind] = seconds.get(kind, 0.0) + run["seconds"]
+        on_cpu = run["device"] == "cpu"
+        kind = "CPU cores" if on_cpu else "a shared GPU"
+        seconds[kind] = seconds.get(kind, 0.0) + run["seconds"] * (run["threads"] if on_cpu else 1)
     return " and ".join(
         f"{document.duration(value)} on {kind}" for kind, value in sorted(seconds.items(), reverse=True)
     )

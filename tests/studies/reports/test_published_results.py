@@ -130,6 +130,14 @@ def test_both_spreads_of_cells_with_more_tasks_and_seeds_are_told(found: tuple[C
     assert "More tasks and seeds" not in pages.table_page([original.comparable], 1)
 
 
+def test_the_time_of_a_run_is_that_of_all_its_cores() -> None:
+    runs = [
+        {"device": device, "threads": threads, "seconds": 3600.0}
+        for device, threads in (("cpu", 1), ("cpu", 4), ("cuda:0 (Card)", 4))
+    ]
+    assert pages._hours(runs) == "1.0 h on a shared GPU and 5.0 h on CPU cores"
+
+
 QUESTIONS = (
     "Is 100 % training accuracy reproduced, and by which network?",
     "Does mDFA match BP in convolutional networks?",
