@@ -277,7 +277,7 @@ def _lead_sentence(found: Sequence[CellResult]) -> str:
     ]
     return (
         f"DFA and FA train better than in the paper in {sum(gap > 0 for gap in gaps)} of {len(gaps)} cells, and a lead "
-        f"of mDFA over them with one output is shown in {lead.shown} of {lead.measured} cases."
+        f"of mDFA over them with one output, without ReLU, is shown in {lead.shown} of {lead.measured} cases."
     )
 
 
