@@ -70,6 +70,6 @@ def _titled(chart: Chart, page: Host) -> pn.Column:
     return pn.Column(
         title,
         pn.pane.Bokeh(chart.figure, sizing_mode="stretch_width", margin=0),
-        styles={"flex": "1 1 300px", "min-width": "0"},
+        styles={"flex": "1 1 220px", "min-width": "0"},
         margin=0,
     )
