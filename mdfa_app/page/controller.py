@@ -222,7 +222,7 @@ class Page:
 
     @_take.register
     def _(self, snapshot: Snapshot, lane: str) -> None:
-        if lane == self.comparison.drawn:
+        if lane == self.comparison.drawn and self.tabs.wanted is not None:
             self.tabs.current.show(snapshot)
 
     # ------------------------------------------------------------------------------------------- training: the buttons
@@ -371,7 +371,7 @@ class Page:
         state.complaint = state.wrong = state.note = ""
         self._restart(opened.settings, start=state.started and missing(opened.settings.data) is None)
         if opened.tab:
-            self.open_tab(opened.tab)
+            self.open_tab(opened.tab, seen=False)
 
     def _show_files(self) -> None:
         self.controls.show_files(self.own.options(), self.own.said, self.own.wrong)
@@ -525,10 +525,10 @@ class Page:
         self.curves.recolour(dark=dark)
         self.tabs.recolour(dark=dark)
 
-    def open_tab(self, name: str) -> None:
-        """Open a tab, by its name in `TABS`."""
+    def open_tab(self, name: str, *, seen: bool = True) -> None:
+        """Open a tab, by its name in `TABS`; `seen` is whether the visitor looks at it."""
         if name != self.tabs.name:
-            self.tabs.open(name)
+            self.tabs.open(name, seen=seen)
             self.watch()
             self.refresh()
 

@@ -39,10 +39,10 @@ class TabPanel:
         )  # fmt: skip
         self._about = Markup(muted(UNSEEN), stylesheets=[PANES], sizing_mode="stretch_width", margin=(5, 0, 4, 0))
         self._place = pn.Column(sizing_mode="stretch_width", margin=(8, 0, 0, 0))
-        watcher = ViewportWatcher(lambda: page.soon(self.reveal))
-        watcher.in_view = False  # until the browser reports otherwise
+        self._watcher = ViewportWatcher(lambda: page.soon(self.reveal))
+        self._watcher.in_view = False  # until the browser reports otherwise
         self.view = pn.Column(
-            self.choice, self._about, self._place, watcher,
+            self.choice, self._about, self._place, self._watcher,
             sizing_mode="stretch_width", margin=0, styles={"position": "relative"},
         )  # fmt: skip
         self._name, self._revealed = first, False
@@ -58,6 +58,10 @@ class TabPanel:
             self._made[name] = TABS[name](self._page)
             self._made[name].recolour(dark=self._dark)
         return self._made[name]
+
+    def is_made(self, name: str) -> bool:
+        """Whether this tab has been in sight."""
+        return name in self._made
 
     @property
     def name(self) -> str:
@@ -87,11 +91,18 @@ class TabPanel:
             self._page.watch()
             self._page.refresh()
 
-    def open(self, name: str) -> None:
-        """Show a tab; an unknown name is ignored, as it may come from a browser."""
+    def open(self, name: str, *, seen: bool = True) -> None:
+        """Show a tab; an unknown name is ignored, as it may come from a browser.
+
+        Args:
+            name: of the tab.
+            seen: whether the visitor looks at it; if not, and it is out of sight, it is made when it comes into sight.
+        """
         if name != self._name and name in TABS:
-            self._name, self._revealed = name, True
-            self._place.objects = [self.current.view]
+            self._name, self._revealed = name, seen or self.is_made(name) or self._watcher.in_view
+            self._place.objects = [self.current.view] if self._revealed else []
+            if not self._revealed:
+                self._about.object = muted(UNSEEN)
 
     def update(self) -> None:
         """Show the comparison as it is now in the open tab."""

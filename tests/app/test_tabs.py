@@ -17,6 +17,7 @@ from mdfa_app.page.screen import Edit
 from mdfa_app.settings import link
 from mdfa_app.tabs import TABS, chart_grid
 from mdfa_app.tabs.chart_grid import ChartGrid
+from mdfa_app.tabs.panel import UNSEEN
 from mdfa_app.tabs.tab import Host, Tab
 from mdfa_core import Every, Experiment, Run
 from mdfa_core.base.errors import InvalidValue
@@ -183,3 +184,20 @@ def test_a_tab_is_made_when_it_comes_into_sight() -> None:
     finally:
         page.close()
         assert page.trainer.join(PATIENCE)
+
+
+def test_a_preset_makes_no_tab_out_of_sight(wait_until: Callable[..., None]) -> None:
+    visit = Visit(wait_until, "rules=mdfa")
+    tabs = visit.page.tabs
+    visit.scroll_to_tabs()
+    assert tabs.name == "layers"
+    visit.page.pick("preset:two-outputs")
+    assert tabs.name == "example"
+    assert not tabs.is_made("example")
+    assert tabs.wanted is None
+    assert UNSEEN in tabs.about
+    visit.train()
+    visit.scroll_to_tabs()
+    assert tabs.is_made("example")
+    assert UNSEEN not in tabs.about
+    visit.close()
