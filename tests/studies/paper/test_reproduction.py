@@ -411,22 +411,36 @@ def test_draws_have_other_seeds_on_the_same_task(store: Store) -> None:
     assert (len(scores.tasks), scores.seeds) == (2, 3)
 
 
-def test_no_best_fit_is_trained_if_every_task_is_fitted_with_its_own_seed(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def drawn_twice(store: Store, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """Two tasks with two seeds each, all in the store; those with the task's own seed fit every image."""
     monkeypatch.setattr("mdfa_core.runs.sweep.task_summary", lambda *of: SimpleNamespace(checksum="made up"))
     cell = CELLS[NAMES[0]]
     wanted = Plan(profile="quick", cells=(cell,), seeds=(0, 3), draws=2)
-    settings = recipes.untuned(cell, PROFILES["quick"]).settings
-    for run in wanted.final(cell, settings):
+    for run in wanted.final(cell, recipes.untuned(cell, PROFILES["quick"]).settings):
         share = 1.0 if run.seed < DRAW else 0.9
         record = record_of(cell, run.seed, share, 0.8, checksum="made up", numerics=NUMERICS)
         store.add([replace(record, experiment=run)])
-    assert list(Reproduction(wanted, store, device="cpu")) == []
-    note = store.note(CellNote, wanted.name(cell))
+    return wanted
+
+
+def test_no_best_fit_is_trained_if_every_task_is_fitted_with_its_own_seed(store: Store, drawn_twice: Plan) -> None:
+    assert list(Reproduction(drawn_twice, store, device="cpu")) == []
+    note = store.note(CellNote, drawn_twice.name(drawn_twice.cells[0]))
     assert note is not None
     assert len(note.chosen.keys) == 4
     assert note.fit is None
+
+
+def test_the_best_fit_comes_after_all_draws(store: Store, drawn_twice: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    (cell,) = drawn_twice.cells
+    settings = recipes.untuned(cell, PROFILES["quick"]).settings
+    records = [replace(r, best_train_accuracy=0.9) for r in store.find(drawn_twice.final(cell, settings))]
+    monkeypatch.setattr(Sweep, "records", lambda self: records)
+    monkeypatch.setattr(Reproduction, "_sealed", lambda self, runs: None)
+    final, fit = itertools.islice(Reproduction(drawn_twice, store, device="cpu")._fill(cell), 2)
+    each = PROFILES["quick"].epochs
+    assert (final.doing, final.before, fit.doing, fit.before, fit.each) == ("final runs", 0, "best fit", 4 * each, each)
 
 
 def test_a_plan_says_what_differs_from_its_profile() -> None:

@@ -108,6 +108,7 @@ def test_several_seeds_of_a_task_are_averaged_and_the_papers_figures_are_of_the_
     assert scores.within == pytest.approx(10 / 2**0.5)
     five = result.comparable
     assert five.chosen.records == tuple(records[:5])
+    assert evidence([result]).curves[CELL][0].train[-1] == pytest.approx(80)  # that of the task's own seed
     assert five.scores(TESTED).mean == pytest.approx(80)  # type: ignore[union-attr]
     assert five.comparable == five
 
