@@ -204,13 +204,23 @@ class Page:
         self.receive(self.trainer.take())
 
     def receive(self, updates: Iterable[Update]) -> None:
-        """Take messages and show what has changed; messages about earlier comparisons are dropped."""
+        """Take messages and show what has changed; messages about earlier comparisons are dropped.
+
+        Raises:
+            ExceptionGroup: a tab, perhaps somebody else's, could not show its part; all other messages have been shown.
+        """
         updates = [update for update in updates if update.comparison == self.comparison.number]
+        failed: list[Exception] = []
         for update in updates:
-            self._take(update.content, update.lane)
+            try:
+                self._take(update.content, update.lane)
+            except Exception as error:
+                failed.append(error)
         if updates:
             self._begin_by_itself()
             self._show()
+        if failed:
+            raise ExceptionGroup("messages that could not be shown", failed)
 
     @singledispatchmethod
     def _take(self, content: object, lane: str) -> None:

@@ -19,6 +19,7 @@ from mdfa_app.tabs import TABS, chart_grid
 from mdfa_app.tabs.chart_grid import ChartGrid
 from mdfa_app.tabs.panel import UNSEEN
 from mdfa_app.tabs.tab import Host, Tab
+from mdfa_app.trainer.messages import Phase, Status, Update
 from mdfa_core import Every, Experiment, Run
 from mdfa_core.base.errors import InvalidValue
 from mdfa_core.training.inspection import Snapshot, SnapshotRequest, overview, snapshot
@@ -95,6 +96,25 @@ def test_a_tab_of_ones_own_is_in_links_and_follows_the_net(own: str, wait_until:
     visit.page.set_level("batch")
     assert tab.updates == before, "only the open tab is updated"
     assert f"tab={own}" not in visit.widgets.address.query
+    visit.close()
+
+
+def test_a_tab_that_fails_hides_no_other_message(own: str, wait_until: Callable[..., None]) -> None:
+    visit = Visit(wait_until, f"rules=mdfa&tab={own}")
+    visit.scroll_to_tabs()
+    tab = visit.page.tabs[own]
+
+    def fail(snapshot: Snapshot) -> None:
+        raise ZeroDivisionError
+
+    tab.show = fail  # type: ignore[method-assign]
+    number = visit.comparison.number
+    run = Run(Experiment())
+    picture = Update(number, snapshot(run, overview(run), SnapshotRequest(weights=True)), "mdfa")
+    with pytest.raises(ExceptionGroup) as failure:
+        visit.page.receive([picture, Update(number, Status(Phase.FAILED, "the end"))])
+    assert failure.group_contains(ZeroDivisionError)
+    assert visit.phase is Phase.FAILED
     visit.close()
 
 
