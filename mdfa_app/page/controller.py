@@ -175,7 +175,7 @@ class Page:
         self.view = view_of(self.state)
         self.widgets.show(self.view, pins.query(self.link()))
         self.controls.refresh(self.view.wrong)
-        self.stage.show(self.view.stage)
+        self.stage.show(self.view.stage, self.controls.hidden_layers)
         self.curves.show(self.comparison)
         self.tabs.update()
 
@@ -428,6 +428,8 @@ class Page:
             self._load(name)
         elif kind == "layer" and name in map(str, range(LIMITS.hidden_layers)):
             self.open_layer(int(name))
+        elif kind == "depth" and name in map(str, range(LIMITS.hidden_layers + 1)):
+            self.controls.set_depth(int(name))
 
     def _toggle(self, name: str) -> None:
         """Compare a rule, or compare it no longer."""

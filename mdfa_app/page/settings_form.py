@@ -17,6 +17,7 @@ from mdfa_app.settings.limits import LIMITS, SEEDS, Limits
 from mdfa_core import ACTIVATIONS, DATASETS, INITIALIZERS, NETWORKS, OPTIMIZERS, Experiment, MdfaError
 from mdfa_core.base.errors import InvalidValue
 from mdfa_core.nets.initializers import CONVENTIONS, Zeros, takes_number
+from mdfa_core.nets.layers import Dense
 from mdfa_core.nets.losses import LOSS_SCALES
 from mdfa_core.nets.networks import parse_architecture
 
@@ -252,6 +253,38 @@ class SettingsForm:
                 raise InvalidValue(f"the network is described in {len(text)} characters: use at most {_LONGEST}")
             return text
         return str(self.network.value)
+
+    @property
+    def hidden_layers(self) -> dict[str, int]:
+        """The number of hidden layers `now` and at `most`; empty if the network is not fully connected."""
+        widths = self._widths()
+        return {} if widths is None else {"now": len(widths), "most": self._limits.hidden_layers}
+
+    def set_depth(self, depth: int) -> None:
+        """Show this number of hidden layers, as if a visitor had chosen it. A layer that is added is like the last one.
+
+        Nothing changes if the network is not fully connected.
+        """
+        if self.network.value == LAYERED:
+            self.depth.value = depth
+            return
+        widths = self._widths()
+        if widths is None:
+            return
+        last = widths[-1] if widths else self.width.value
+        widths = [*widths[:depth], *[last] * (depth - len(widths))]
+        with self._quietly():
+            self._show_network(self._rest.replace(network="fc:" + ",".join(map(str, widths))))
+        self._changed("network", self.depth)
+
+    def _widths(self) -> list[int] | None:
+        """Units of the hidden layers; None if there are other layers, or a text that describes no network."""
+        try:
+            layers = parse_architecture(self._network()).hidden
+        except MdfaError:
+            return None
+        widths = [layer.units for layer in layers if isinstance(layer, Dense)]
+        return widths if len(widths) == len(layers) else None
 
     def _show_network(self, experiment: Experiment) -> None:
         text = experiment.network

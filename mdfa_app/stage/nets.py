@@ -22,31 +22,43 @@ class NetsPicture(Component):
         on_layer: called with the name of a rule and the number of a layer that a visitor chose; they come from a
             browser, so check them.
         on_look: called with the unit that a visitor looks at, or None; it comes from a browser, too.
+        on_depth: called with the number of hidden layers that a visitor wants; it comes from a browser, too.
     """
 
     scene = param.Dict(default={}, doc="`Scene.to_dict`; empty before the nets are made.")
     frame = param.Bytes(default=b"", doc="One `Frame.to_bytes` for each row of the scene, in its order.")
     moving = param.Boolean(default=False, doc="Whether the nets train.")
     signals = param.Dict(default={}, doc="`UnitSignals.to_dict` of the unit that is looked at, or empty.")
+    depth = param.Dict(
+        default={}, doc="The number of hidden layers `now` and at `most`; empty if it cannot be changed."
+    )
     asks = param.Boolean(default=True, doc="Whether the browser says which unit is looked at.")
     opens = param.Boolean(default=True, doc="Whether a layer can be chosen.")
 
     _esm = asset("stage.js")
 
     def __init__(
-        self, on_layer: Callable[[str, int], None], on_look: Callable[[Look | None], None], **settings: Any
+        self,
+        on_layer: Callable[[str, int], None],
+        on_look: Callable[[Look | None], None],
+        on_depth: Callable[[int], None],
+        **settings: Any,
     ) -> None:
         super().__init__(**{"stylesheets": [PANES], "sizing_mode": "stretch_width", "margin": 0, **settings})
-        self._on_layer, self._on_look = on_layer, on_look
+        self._on_layer, self._on_look, self._on_depth = on_layer, on_look, on_depth
 
     def _handle_msg(self, data: Any) -> None:
-        if isinstance(data, dict) and "look" in data:
+        if not isinstance(data, dict):
+            return
+        if "look" in data:
             self._on_look(Look.of(data))
-        chosen = data.get("layer") if isinstance(data, dict) else None
+        chosen, depth = data.get("layer"), data.get("depth")
         if isinstance(chosen, dict):
             row, layer = chosen.get("row"), chosen.get("layer")
             if isinstance(row, str) and isinstance(layer, int) and not isinstance(layer, bool):
                 self._on_layer(row, layer)
+        if isinstance(depth, int) and not isinstance(depth, bool):
+            self._on_depth(depth)
 
 
 def scene_of(comparison: Comparison) -> dict[str, Any]:

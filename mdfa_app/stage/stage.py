@@ -103,7 +103,9 @@ class Stage:
         on_look: Callable[[Look | None], None],
     ) -> None:
         self.list = LiveHTML(on_pick)
-        self.nets = nets.NetsPicture(lambda row, layer: self._choose(row, layer, on_pick), on_look)
+        self.nets = nets.NetsPicture(
+            lambda row, layer: self._choose(row, layer, on_pick), on_look, lambda depth: on_pick(f"depth:{depth}")
+        )
         self._caption, self._meaning = (
             Markup("", stylesheets=[PANES], sizing_mode="stretch_width", margin=0) for _ in range(2)
         )
@@ -120,10 +122,16 @@ class Stage:
         return {"list": self.list, "nets": self.nets, "meaning": self._meaning,
                 "drawn_title": self._caption, "switch": self.switch}  # fmt: skip
 
-    def show(self, view: StageView) -> None:
-        """Show a view; only what differs is sent to the browser."""
+    def show(self, view: StageView, depth: Mapping[str, int]) -> None:
+        """Show a view; only what differs is sent to the browser.
+
+        Args:
+            depth: the numbers of hidden layers `now` and at `most`; empty if they cannot be changed on the drawing.
+        """
         assign(self.list, html=view.rules, values=view.scores)
-        assign(self.nets, scene=view.scene, frame=view.frame, moving=view.moving, signals=view.signals)
+        assign(
+            self.nets, scene=view.scene, frame=view.frame, moving=view.moving, signals=view.signals, depth=dict(depth)
+        )
         assign(self._caption, object=view.caption)
         assign(self._meaning, object=view.meaning)
         self._learns_by = view.learns_by

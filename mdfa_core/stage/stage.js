@@ -6,6 +6,7 @@
 //   frame   bytes: one frame (mdfa_core.stage.Frame.to_bytes) for each row of the scene, in its order
 //   moving  whether the networks train, so that the error moves along its path
 //   opens   whether layers can be chosen; the model then hears {layer: {row, layer}}
+//   depth   {now, most} hidden layers, if the host lets them be added and removed; the model then hears {depth: number}
 //   asks    whether the host answers for single units; the model then hears {look: {row, layer, unit}} or {look: null}
 //   signals its answer (mdfa_core.stage.UnitSignals.to_dict) for as long as the unit is looked at
 
@@ -46,6 +47,17 @@ const STYLE = `
 .mdfa-stage .legend svg { width: 13px; height: 13px; overflow: visible; flex: none; }
 .mdfa-stage .legend svg.long { width: 24px; }
 .mdfa-stage .legend.lines { margin-top: -8px; } /* close to the dots above */
+.mdfa-stage .depth { margin-left: auto; }
+.mdfa-stage .depth[hidden] { display: none; }
+.mdfa-stage .depth output { color: var(--st-text); font-variant-numeric: tabular-nums; }
+.mdfa-stage .depth button {
+  font: 700 14px/1 ${FONT}; width: 24px; height: 22px; margin: -3px 0; padding: 0; border: 1px solid var(--st-line); border-radius: 6px;
+  background: var(--st-ground); color: var(--st-accent); cursor: pointer;
+}
+.mdfa-stage .depth button:hover:enabled { border-color: var(--st-accent); }
+.mdfa-stage .depth button:focus-visible { outline: 2px solid var(--st-accent); outline-offset: 1px; }
+.mdfa-stage .depth button:disabled { color: var(--st-none); cursor: default; }
+@media print { .mdfa-stage .depth { display: none; } }
 .mdfa-stage .row {
   display: grid; grid-template-columns: clamp(158px, 21%, 194px) minmax(0, 1fr); gap: 6px 10px; background: var(--st-ground); min-width: 0;
   border: 1px solid var(--st-line); border-left: 5px solid var(--st-rule); border-radius: 9px; padding: 10px 12px 6px 14px; margin: 0;
@@ -338,6 +350,9 @@ class Stage {
     this.answered = this.answered.bind(this);
     this.away = this.away.bind(this);
     this.paint = this.paint.bind(this);
+    this.deepen = this.deepen.bind(this);
+    this.depth = this.depthButtons();
+    model.on("change:depth", this.deepen);
     model.on("change:scene", this.build);
     model.on("change:frame", this.update);
     model.on("change:signals", this.answered);
@@ -359,6 +374,7 @@ class Stage {
     this.themes.disconnect();
     clearInterval(this.looks);
     this.dark.removeEventListener("change", this.recolour);
+    this.model.off?.("change:depth", this.deepen);
     this.model.off?.("change:scene", this.build);
     this.model.off?.("change:frame", this.update);
     this.model.off?.("change:signals", this.answered);
@@ -375,11 +391,17 @@ class Stage {
     const scene = read(this.model, "scene");
     for (const row of this.rows) row.close();
     this.rows = [];
+    this.held = [...this.depth.children].find((part) => part.matches(":focus")) ?? this.held;
     this.scene = scene && scene.rows ? scene : null;
     this.root.replaceChildren();
     if (!this.scene) return;
     this.reader = new Reader(this.scene);
-    this.root.append(...legend(this.scene));
+    const [dots, lines] = legend(this.scene);
+    lines.append(this.depth);
+    this.root.append(dots, lines);
+    this.deepen();
+    if (document.activeElement === document.body) this.held?.focus({ preventScroll: true }); // it lost the focus with the old scene
+    this.held = null;
     this.pictures = picturesOf(this.scene);
     this.rows = this.scene.rows.map((row, number) => new RowView(this, row, number));
     this.theme = "";
@@ -396,6 +418,31 @@ class Stage {
 
   get opens() {
     return Boolean(read(this.model, "opens"));
+  }
+
+  /** Two buttons and the number between them, as a visitor adds and removes hidden layers of all networks. */
+  depthButtons() {
+    const box = document.createElement("span");
+    box.className = "depth";
+    const button = (sign, words, by) => {
+      const made = document.createElement("button");
+      Object.assign(made, { type: "button", textContent: sign, title: words });
+      made.setAttribute("aria-label", words);
+      made.addEventListener("click", () => this.send({ depth: read(this.model, "depth").now + by }));
+      return made;
+    };
+    const fewer = button("−", "Remove the last hidden layer", -1), more = button("+", "Add a hidden layer", 1);
+    box.append(fewer, document.createElement("output"), more);
+    return box;
+  }
+
+  deepen() {
+    const depth = read(this.model, "depth"), [fewer, words, more] = this.depth.children;
+    this.depth.hidden = typeof depth?.now !== "number";
+    if (this.depth.hidden) return;
+    words.textContent = `${depth.now} hidden ${depth.now === 1 ? "layer" : "layers"}`;
+    fewer.disabled = depth.now <= 0;
+    more.disabled = depth.now >= depth.most;
   }
 
   get asks() {

@@ -175,6 +175,21 @@ def test_a_layer_on_the_stage_opens_its_details(visitor: Visitor) -> None:
     visitor.page.wait_for_function("location.search.includes('draw=fa') && !location.search.includes('tab=')")
 
 
+def test_layers_are_added_and_removed_on_the_drawing(visitor: Visitor) -> None:
+    page = visitor.page
+    fewer, more = (
+        page.get_by_role("button", name=name) for name in ("Remove the last hidden layer", "Add a hidden layer")
+    )
+    for button, depth in ((more, 3), (more, 4), (fewer, 3)):
+        button.focus()
+        button.press("Enter")
+        page.get_by_role("button", name=re.compile(f"^DFA, layer {depth}, 128 units")).wait_for()
+        page.locator(".depth output", has_text=f"{depth} hidden layers").wait_for()
+        page.wait_for_function("location.search.includes('network=')")
+    assert page.get_by_role("button", name=re.compile("^DFA, layer 4")).count() == 0
+    assert fewer.evaluate("(button) => button.matches(':focus')"), "the focus stays for the next layer"
+
+
 def test_a_unit_under_the_pointer_shows_its_error_signals(visitor: Visitor, wait_until: Callable[..., None]) -> None:
     page = visitor.page
     row = page.locator(".row", has=page.get_by_role("heading", name=re.compile("^DFA")))

@@ -117,6 +117,13 @@ def test_a_chosen_layer_is_one_of_a_compared_rule(page: Page, chosen: object) ->
     assert (page.comparison.compared, page.comparison.drawn, page.tabs.name, page.view.status) == before
 
 
+@pytest.mark.parametrize("depth", [None, True, "3", 2.5, -1, 9, 10**30, [3]])
+def test_a_depth_is_a_number_that_is_allowed(page: Page, depth: object) -> None:
+    before = (page.controls.depth.value, page.comparison.experiment)
+    browser_says(page.stage.nets, {"depth": depth})
+    assert (page.controls.depth.value, page.comparison.experiment) == before
+
+
 def test_what_a_visitor_wrote_is_shown_as_text(page: Page) -> None:
     assert "&lt;img src=x" in page.view.status
     page.controls.own_network.value = HTML

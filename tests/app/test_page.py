@@ -913,6 +913,23 @@ def test_depth_and_width_make_the_network(visit: Visit) -> None:
     assert visit.comparison.experiment.network == "fc:"
 
 
+def test_layers_are_added_and_removed_on_the_drawing(visit: Visit) -> None:
+    nets, controls = visit.page.stage.nets, visit.controls
+    controls.width.value = 16
+    for depth, network in ((3, "fc:16,16,16"), (0, "fc:"), (1, "fc:16")):
+        browser_says(nets, {"depth": depth})
+        assert (controls.depth.value, visit.comparison.experiment.network) == (depth, network)
+        assert nets.depth == {"now": depth, "most": 8}
+    controls.own_network.value, controls.network.value = "fc:64,24", OWN
+    for depth, network in ((3, "fc:64,24,24"), (2, "fc:64,24"), (1, "fc:64")):
+        browser_says(nets, {"depth": depth})
+        assert visit.comparison.experiment.network == network
+    for other in ("digits-conv", "no network"):
+        controls.own_network.value, controls.network.value = other, OWN
+        browser_says(nets, {"depth": 2})
+        assert (nets.depth, controls.own_network.value) == ({}, other)
+
+
 @pytest.mark.parametrize("network", ["digits-conv", "fc:", "fc:4,4,4,4,4,4,4,4"])
 def test_every_shape_of_net_is_drawn(visit: Visit, network: str) -> None:
     visit.controls.own_network.value = network
