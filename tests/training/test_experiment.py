@@ -99,11 +99,13 @@ def test_an_unknown_name_is_refused_with_all_known_ones(
 
 
 @pytest.mark.parametrize(
-    ("setting", "least"),
-    [("outputs", 1), ("batch_size", 1), ("epochs", 1), ("seed", 0), ("task_seed", 0), ("image_size", 1)],
-)
-def test_an_integer_that_is_none_or_too_small_is_refused(setting: str, least: int) -> None:
-    spoken = setting.replace("_", " ")
+    ("setting", "spoken", "least"),
+    [
+        ("outputs", "number of outputs", 1), ("batch_size", "batch size", 1), ("epochs", "number of epochs", 1),
+        ("seed", "seed", 0), ("task_seed", "task seed", 0), ("image_size", "image size", 1),
+    ],
+)  # fmt: skip
+def test_an_integer_that_is_none_or_too_small_is_refused(setting: str, spoken: str, least: int) -> None:
     wrong = [least - 1, -7, 1.0, 0.5, math.nan, math.inf, "1", True, False, [1]]
     if setting not in ("task_seed", "image_size"):
         wrong.append(None)
