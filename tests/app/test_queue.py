@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,9 +24,10 @@ pytestmark = pytest.mark.slow
 PAGES = 3
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with served(tmp_path_factory.mktemp("queue") / "log", MDFA_MAX_PAGES=str(PAGES)) as server:
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server for one test: the tickets of another would be waited for, 75 s together."""
+    with served(tmp_path / "log", MDFA_MAX_PAGES=str(PAGES)) as server:
         yield server
         assert "Traceback" not in server.log()
 
