@@ -29,6 +29,7 @@ from mdfa_core.base.errors import DataError
 from mdfa_core.data.own_file import CSV_BYTES, read
 from mdfa_core.stage import recording_in
 from tests.app.visits import Visit, browser_says
+from tests.support.patience import PATIENCE
 
 PART = 1000
 LABELS = ("a", "<b>b</b>", "c")
@@ -70,6 +71,7 @@ def use(visit: Visit, name: str, content: bytes) -> str:
     """Send a file, and wait until the nets for it are made; returns the name of its data set."""
     before = visit.comparison.number
     send(visit, name, content)
+    own_files._reader.submit(lambda: None).result(PATIENCE)  # without a screen, the thread that reads changes the page
     visit.until(lambda: visit.comparison.number > before, "new networks")
     visit.until_phase(Phase.IDLE)
     return visit.comparison.experiment.data
