@@ -38,7 +38,7 @@ app: $(VENV)/.app free-port ## Start the app and open it in the browser (install
 lab: $(VENV)/.notebooks ## Open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(if $(SCREEN),,--no-browser) $(ROOT)
 
-bench: $(VENV)/.bench ## Measure this project beside torch.nn (two minutes); BENCH_ARGS adds options
+bench: $(VENV)/.bench ## Measure this project beside torch.nn (three minutes); BENCH_ARGS adds options
 	@$(BIN)/mdfa bench $(BENCH_ARGS)
 
 load: $(VENV)/.dev ## Measure the app under visitors' load (over an hour; needs a Chromium); LOAD_ARGS='--minutes 5' or '--only click'
@@ -55,7 +55,7 @@ docs-serve: docs free-port ## Build the documentation and show it at http://loca
 	@echo "The documentation is at http://localhost:$(PORT) - press Ctrl+C to stop it."
 	@$(BIN)/python -m http.server --bind localhost --directory build/site $(PORT)
 
-test: lint types imports pytest ## Run linters, types, import rules and the tests that are not slow (under eight minutes on two cores)
+test: lint types imports pytest ## Run linters, types, import rules and the tests that are not slow (about eight minutes on two cores)
 
 lint: $(VENV)/.dev ## Check style and formatting (ruff)
 	$(BIN)/ruff check .

@@ -150,6 +150,16 @@ def test_every_learning_rule_has_a_card_that_says_when_it_fails() -> None:
     assert cards == [(rule.title, name) for name, rule in METHODS.items()]
 
 
+def test_a_page_can_include_one_section_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "x.md").write_text("# X\n\n## Two words\n\n[a](docs/a.md)\n\n### Deep\n\nb\n\n## Next\n\nc\n", "utf-8")
+
+    assert generated.include("../x.md#two-words", tmp_path / "docs/p.md").strip().endswith("### Deep\n\nb")
+    assert generated.include("../x.md", tmp_path / "docs/p.md").strip().endswith("c")
+    with pytest.raises(ValueError, match="not enough values"):
+        generated.include("../x.md#absent", tmp_path / "docs/p.md")
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_the_card_of_a_rule_has_the_measured_figures(name: str) -> None:
     card = generated.method(name, DOCS / "reference/methods.md")

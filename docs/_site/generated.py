@@ -40,9 +40,19 @@ def filled(text: str, path: Path) -> str:
 
 
 def include(argument: str, path: Path) -> str:
-    """Another file of the repository below its title, with links that start at this page."""
-    file = (path.parent / argument).resolve()
+    """Another file of the repository below its title, or a section of it (`FILE#heading`) below its heading.
+
+    Links start at this page.
+
+    Raises:
+        ValueError: the file has no such section.
+    """
+    name, _, heading = argument.partition("#")
+    file = (path.parent / name).resolve()
     _, _, text = file.read_text(encoding="utf-8").partition("\n")
+    if heading:
+        sections = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+        (text,) = (below for title, below in sections.items() if title.lower().replace(" ", "-") == heading)
     return links.rewritten(text, file.parent, path.parent)
 
 
