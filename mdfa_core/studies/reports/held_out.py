@@ -90,7 +90,9 @@ def frame(found: Sequence[Comparison]) -> pd.DataFrame:
 
 
 def sentence(found: Sequence[Comparison]) -> str:
-    """How many accuracies are as expected."""
+    """How many accuracies are as expected, or that there are none."""
+    if not found:
+        return "No accuracy of a published cell was measured on held-out tasks."
     count = len({one.cell for one in found})
     tasks = sorted({task for one in found for task in one.held_out.tasks})
     return (

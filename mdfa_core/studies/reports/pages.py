@@ -288,10 +288,11 @@ def _spread_sentence(found: Sequence[CellResult]) -> str:
         for result in found
         if result.run and (scores := result.scores(TESTED)) is not None and scores != result.comparable.scores(TESTED)
     ]
-    if not more:
+    spreads = [scores.std for scores in more if scores.std is not None]
+    if not spreads:
         return ""
     tasks = _span({len(scores.tasks) for scores in more})
-    over = median(scores.std for scores in more if scores.std is not None)
+    over = median(spreads)
     within = [scores.within for scores in more if scores.within is not None]
     seeds = _span({scores.seeds for scores in more if scores.within is not None})
     return (

@@ -72,6 +72,12 @@ def test_a_store_is_compared_with_the_published_figures(tmp_path: Path, script: 
     assert held_out.sentence(found) in paths[1].read_text(encoding="utf-8")
 
 
+def test_an_empty_store_has_no_comparison(tmp_path: Path) -> None:
+    with Store(tmp_path / "runs.sqlite") as store:
+        found = held_out.comparisons(store)
+    assert held_out.sentence(found) == "No accuracy of a published cell was measured on held-out tasks."
+
+
 def test_tasks_that_are_published_are_not_held_out(script: ModuleType) -> None:
     for seeds in ("4-8", "0", ""):
         with pytest.raises(InvalidValue, match="give held-out tasks, from 5 on, such as 10-14"):

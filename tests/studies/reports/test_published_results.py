@@ -127,6 +127,7 @@ def test_both_spreads_of_cells_with_more_tasks_and_seeds_are_told(found: tuple[C
     assert told.endswith(f"and in 3 of them by {8**0.5:.1f} over 2 seeds within a task (medians).")
     assert "More tasks and seeds" in pages.table_page([more], 1)
     assert pages._spread_sentence([original.comparable]) == ""
+    assert pages._spread_sentence([of(1, 4)]) == pages._spread_sentence([]) == ""
     assert "More tasks and seeds" not in pages.table_page([original.comparable], 1)
 
 
