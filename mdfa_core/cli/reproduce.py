@@ -112,6 +112,10 @@ def reproduce(
     places: dict[str, Any] = {"data_dir": data_dir, "device": device, "where": where}
     share = 0.0
     if tables:
+        if cluster.processes(where) is None:
+            click.echo(f"Connecting to {where}")
+            with cluster.workers(where):
+                pass  # what is wrong with the cluster is known before steps are timed
         click.echo(f"{profile}: {from_texts.estimate(wanted, kept, notebooks=len(parameters), **places)}")
         share = from_texts.training_share(wanted, kept, notebooks=len(parameters), **places)
     with from_texts.progress_bar() as bar:

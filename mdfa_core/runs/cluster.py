@@ -70,7 +70,7 @@ def workers(where: str) -> Iterator[Workers]:
     else:
         try:
             client = Client(where, timeout=_PATIENCE)
-        except (OSError, TimeoutError, ValueError) as error:
+        except (OSError, TimeoutError, ValueError, MemoryError) as error:  # the last: another server
             raise ClusterError(
                 f"no scheduler answers at {where} ({type(error).__name__}): start one with 'dask scheduler', or give "
                 f"local:N"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import papermill
 import pytest
 
 from mdfa_core.cli import main
+from mdfa_core.runs import cluster
 from mdfa_core.runs.notes import CellNote
 from mdfa_core.runs.store import Store
 from mdfa_core.studies import notebooks
@@ -149,6 +151,23 @@ def test_a_wrong_argument_is_one_line(arguments: list[str], message: str, capsys
     _, err = capsys.readouterr()
     assert message in err
     assert err.strip().count("\n") == 0
+
+
+def test_a_scheduler_that_is_not_there_is_told_before_steps_are_timed(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("distributed", reason="needs Dask: pip install -e '.[distributed]' in the clone")
+    monkeypatch.setattr(cluster, "_PATIENCE", 0.5)
+    monkeypatch.setattr(from_texts, "estimate", lambda *_given, **_more: pytest.fail("timed"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+
+        assert _run("1", "--cluster", address) == 2
+    out, err = capfd.readouterr()
+    assert out == f"Connecting to {address}\n"
+    assert err.startswith(f"mdfa: no scheduler answers at {address} ")
+    assert err.count("\n") == 1
 
 
 def test_a_folder_that_cannot_be_made_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

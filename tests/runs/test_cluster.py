@@ -7,6 +7,7 @@ import functools
 import os
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -467,6 +468,25 @@ def test_a_scheduler_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyP
         cluster.workers(f"tcp://127.0.0.1:{_port()}"),
     ):
         pass
+
+
+def test_another_server_is_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first bytes of HTTP are a huge number of frames to Dask."""
+    monkeypatch.setattr(cluster, "_PATIENCE", 0.5)
+
+    class Http(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            with contextlib.suppress(OSError):
+                while self.request.recv(1000):
+                    pass
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Http) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"tcp://127.0.0.1:{server.server_address[1]}"
+        with pytest.raises(ClusterError, match=f"no scheduler answers at {address} "), cluster.workers(address):
+            pass
+        server.shutdown()
 
 
 def test_a_scheduler_without_workers_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,6 +155,8 @@ def fill(
         with progress_bar() as own:
             fill(wanted, store, data_dir=data_dir, device=device, where=where, bar=own)
         return
+    if where:
+        bar.set_description(f"connecting to {where}")
     with Store(store) as runs, cluster.workers(where) as crew:
         for stage in Reproduction(wanted, runs, data_dir=data_dir or None, device=device, workers=crew):
             bar.set_description(f"{stage.cell.name}: {stage.doing}", refresh=False)
