@@ -20,7 +20,8 @@ from mdfa_core.base.text import shown
 from mdfa_core.cli.options import Command
 
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
-_HOST = re.compile(r"(\*|[\w.*-]+|\[[0-9a-fA-F:]+\])(:(\d{1,5}|\*))?")
+_ORIGIN = re.compile(r"[\w.*-]+(?::([0-9]{1,5}))?")  # Bokeh takes no IPv6 address and no port "*"
+_PREFIX = re.compile(r"[A-Za-z0-9._~%@/-]*")
 
 
 @click.command(cls=Command)
@@ -94,8 +95,16 @@ def app(
       mdfa app --address 0.0.0.0 --origin lab.example.org
     """  # noqa: D301 - click reads the \b
     for host in origin:
-        if not _HOST.fullmatch(host):
-            raise InvalidValue(f"the origin is {shown(host)}: give HOST or HOST:PORT, such as lab.example.org")
+        found = _ORIGIN.fullmatch(host)
+        if found is None or not 1 <= int(found[1] or 80) <= 65535:
+            raise InvalidValue(
+                f"the origin is {shown(host)}: give HOST or HOST:PORT with a port from 1 to 65535, such as "
+                "lab.example.org:5006"
+            )
+    if not _PREFIX.fullmatch(prefix):
+        raise InvalidValue(
+            f"the prefix is {shown(prefix)}: give a path of letters, digits, '/' and '._~%@-', such as lab/mdfa"
+        )
     _refuse_taken(address, port)
     command = [sys.executable, "-m", "panel", "serve", str(_served_folder()), "--liveness"]
     command += ["--port", str(port), "--address", address]

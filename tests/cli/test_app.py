@@ -41,6 +41,30 @@ def test_the_page_downloads_for_this_machine_alone_unless_told(
     assert [environment["MDFA_DOWNLOADS"] for environment in served] == [value]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--origin", "*"],
+        ["--origin", "*.example.org"],
+        ["--origin", "lab.example.org:65535", "--origin", "10.0.0.1:80"],
+        ["--prefix", "/"],
+        ["--prefix", "/lab/mdfa/"],
+        ["--prefix", "user/a%40b.org/~c"],
+    ],
+)
+def test_origins_and_prefixes_that_the_server_takes_are_allowed(
+    options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[list[str]] = []
+    monkeypatch.setattr("mdfa_core.cli.app._refuse_taken", lambda _address, _port: None)
+    monkeypatch.setattr(os, "name", "posix")
+    monkeypatch.setattr(os, "execve", lambda _path, words, _environment: served.append(words))
+    monkeypatch.setattr(subprocess, "call", lambda *_words, **_more: 0)
+    CliRunner().invoke(app, options)
+    assert len(served) == 1
+    assert set(options[1::2]) <= set(served[0])
+
+
 def test_a_port_in_use_is_refused_before_the_server_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "execve", lambda *_words: pytest.fail("started"))
     with socket.create_server(("127.0.0.1", 0)) as taken:

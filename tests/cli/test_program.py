@@ -138,6 +138,12 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
     "impossible port": (["app", "--port", "0"], ["--port"]),
     "unknown address": (["app", "--address", "nowhere.invalid"], ["nowhere.invalid", "localhost, 0.0.0.0"]),
     "origin with a scheme": (["app", "--origin", "https://lab.example.org"], ["origin", "such as lab.example.org"]),
+    "origin with an impossible port": (["app", "--origin", "lab.example.org:70000"], ["from 1 to 65535"]),
+    "origin with port 0": (["app", "--origin", "lab.example.org:0"], ["from 1 to 65535"]),
+    "origin with any port": (["app", "--origin", "lab.example.org:*"], ["give HOST or HOST:PORT"]),
+    "origin of IPv6": (["app", "--origin", "[::1]:5006"], ["give HOST or HOST:PORT"]),
+    "prefix with a space": (["app", "--prefix", "a b"], ["the prefix is 'a b'", "such as lab/mdfa"]),
+    "prefix that is an address": (["app", "--prefix", "https://lab.example.org/a"], ["the prefix is", "give a path"]),
 }
 
 
