@@ -70,6 +70,7 @@ def view_of(state: PageState) -> View:
             can_switch=state.can_switch,
             pending_rule=state.pending_rule,
             moving=state.phase is Phase.RUNNING,
+            why_empty="" if state.phase.busy else sentence(state.message),
         ),
         pins=pins.shown(state.comparison, state.preset),
     )

@@ -79,7 +79,10 @@ class Limits:
         data = DATASETS[experiment.data]
         classes = data.counts.classes
         if classes is not None and experiment.classes > classes:
-            raise InvalidValue(f"{experiment.outputs} outputs need as many classes, but {data.title} has {classes}")
+            raise InvalidValue(
+                f"{experiment.outputs} outputs need as many classes, but {data.title} has {classes}: choose fewer "
+                "outputs or other data"
+            )
         architecture = parse_architecture(experiment.network)
         if len(architecture.hidden) > self.hidden_layers:
             raise InvalidValue(

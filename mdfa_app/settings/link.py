@@ -193,7 +193,11 @@ def _file(given: dict[str, str], complaints: list[str]) -> dict[str, str]:
 
 
 def _settings(given: dict[str, str], base: Experiment, limits: Limits, complaints: list[str]) -> Experiment:
-    """Apply the settings one by one, so that a setting that is not allowed leaves the others alone."""
+    """Apply the settings one by one, so that a setting that is not allowed leaves the others alone.
+
+    If they are not allowed together, none of them is applied.
+    """
+    before = base
     for key, text in given.items():
         try:
             if key not in SETTINGS:
@@ -208,8 +212,8 @@ def _settings(given: dict[str, str], base: Experiment, limits: Limits, complaint
     try:
         limits.check(base)
     except MdfaError as error:
-        complaints.append(str(error))
-        return FIRST
+        complaints.append(f"the link's settings are not used: {error}")
+        return before if limits.fits(before) else FIRST
     return base
 
 

@@ -29,6 +29,7 @@ class StageView:
         rules: the list of rules as markup.
         scores: the newest validation accuracies in it, by rule.
         caption: the title of the drawn net as markup.
+        why_empty: why there are no nets, as markup; empty if there are some, or soon will be.
         scene, frame: what the nets of all compared rules are, and their newest moment, as `mdfa_core.stage` has them.
         moving: whether the nets train.
         signals: of the unit that the visitor looks at, as `mdfa_core.stage` has them, or empty.
@@ -40,6 +41,7 @@ class StageView:
     rules: str
     scores: Mapping[str, str]
     caption: str
+    why_empty: str
     scene: Mapping[str, Any]
     frame: bytes
     moving: bool
@@ -49,8 +51,17 @@ class StageView:
     can_switch: bool
 
 
-def view_of(comparison: Comparison, *, can_switch: bool, pending_rule: str = "", moving: bool = False) -> StageView:
-    """The stage of a comparison; `pending_rule` is the rule that the drawn net was asked to switch to."""
+def view_of(
+    comparison: Comparison, *, can_switch: bool, pending_rule: str = "", moving: bool = False, why_empty: str = ""
+) -> StageView:
+    """The stage of a comparison.
+
+    Args:
+        comparison: what is compared.
+        can_switch, moving: as the view has them.
+        pending_rule: the rule that the drawn net was asked to switch to.
+        why_empty: a sentence that the stage shows if the nets are not made.
+    """
     lane, rules = comparison.drawn_lane, comparison.rules
     switched = {name: other.rule for name, other in comparison.lanes.items() if other.rule.name != name}
     description = lane.rule.method.description.split(": ")[-1]
@@ -61,6 +72,7 @@ def view_of(comparison: Comparison, *, can_switch: bool, pending_rule: str = "",
         rules=scoreboard.draw(rules, comparison.compared, comparison.drawn, switched),
         scores=scoreboard.values(comparison.lanes),
         caption=f'<p class="muted">{html.escape(caption)}</p>',
+        why_empty=_why_empty(why_empty) if why_empty and comparison.facts is None else "",
         scene=nets.scene_of(comparison),
         frame=joined([comparison.films.get(name) for name in comparison.lanes]),
         moving=moving,
@@ -69,6 +81,10 @@ def view_of(comparison: Comparison, *, can_switch: bool, pending_rule: str = "",
         learns_by=pending_rule or lane.rule.name,
         can_switch=can_switch,
     )
+
+
+def _why_empty(reason: str) -> str:
+    return f"<p><b>No networks yet.</b> {html.escape(reason)}</p>"
 
 
 def _meaning(comparison: Comparison) -> str:
@@ -106,8 +122,8 @@ class Stage:
         self.nets = nets.NetsPicture(
             lambda row, layer: self._choose(row, layer, on_pick), on_look, lambda depth: on_pick(f"depth:{depth}")
         )
-        self._caption, self._meaning = (
-            Markup("", stylesheets=[PANES], sizing_mode="stretch_width", margin=0) for _ in range(2)
+        self._caption, self._meaning, self._why_empty = (
+            Markup("", stylesheets=[PANES], sizing_mode="stretch_width", margin=0) for _ in range(3)
         )
         self.switch = pn.widgets.Select(
             options={rule.title: name for name, rule in rules.items()}, label="Switch this network to",
@@ -119,7 +135,7 @@ class Stage:
 
     def parts(self) -> dict[str, Any]:
         """The widgets by the names that layouts use."""
-        return {"list": self.list, "nets": self.nets, "meaning": self._meaning,
+        return {"list": self.list, "nets": self.nets, "why_empty": self._why_empty, "meaning": self._meaning,
                 "drawn_title": self._caption, "switch": self.switch}  # fmt: skip
 
     def show(self, view: StageView, depth: Mapping[str, int]) -> None:
@@ -133,6 +149,7 @@ class Stage:
             self.nets, scene=view.scene, frame=view.frame, moving=view.moving, signals=view.signals, depth=dict(depth)
         )
         assign(self._caption, object=view.caption)
+        assign(self._why_empty, object=view.why_empty)
         assign(self._meaning, object=view.meaning)
         self._learns_by = view.learns_by
         assign(self.switch, value=view.learns_by, disabled=not view.can_switch)

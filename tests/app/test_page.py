@@ -965,8 +965,12 @@ def test_choices_follow_the_data_set(visit: Visit) -> None:
     assert "cifar-conv" in visit.controls.network.options
     visit.until_phase(Phase.IDLE)
     assert "not on this server yet" in visit.view.status
+    assert "CIFAR-100 is not on this server yet: Start downloads it" in visit.stage.why_empty
+    assert visit.stage.scene == {}
     visit.controls.outputs.value = 100
     visit.controls.data.value = "digits"
+    visit.until(lambda: bool(visit.stage.scene), "new networks")
+    assert visit.stage.why_empty == ""
     assert visit.controls.outputs.value == 1
     assert visit.comparison.experiment == FIRST
 
@@ -979,6 +983,7 @@ def test_what_would_have_to_be_fetched_waits_for_start(visit: Visit) -> None:
     visit.press("start")
     visit.until_phase(Phase.FAILED)
     assert "Cannot download http://127.0.0.1:9/" in visit.view.status
+    assert "Cannot download http://127.0.0.1:9/" in visit.stage.why_empty
 
 
 def test_help_comes_from_the_experiment(resting: Visit) -> None:

@@ -408,6 +408,16 @@ def test_what_a_link_may_not_say_is_left_out_with_a_sentence(query: str, sentenc
     LIMITS.check_all([rules()[name].experiment(state.settings) for name in state.rules])
 
 
+@pytest.mark.parametrize("preset", ["one-output", "plane"])
+def test_settings_that_do_not_fit_together_leave_the_preset_as_it_is_and_are_told(preset: str) -> None:
+    opened, complaints = link.read(f"preset={preset}&data=blobs&outputs=5&network=fc:16")
+    assert opened.settings == PRESETS[preset].experiment
+    assert complaints == [
+        "the link's settings are not used: 5 outputs need as many classes, but two blobs has 2: choose fewer "
+        "outputs or other data"
+    ]
+
+
 # --------------------------------------------------------------------------------------------------------- take away
 
 
