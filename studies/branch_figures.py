@@ -337,6 +337,13 @@ def threads() -> str:
     )
 
 
+def measured() -> str:
+    """A paragraph that names every day, machine and version of the rows; empty if all rows have the same."""
+    places = STUDY.get("measured", [])
+    told = [f"{p['date']}, {p['machine']}, Python {p['python']}, Numba {p['numba']} ({len(p['rows'])})" for p in places]
+    return f"\nThe rows were measured in parts (number of rows): {'; '.join(told)}.\n" if len(told) > 1 else ""
+
+
 def page() -> str:
     """Every table, as a page of the documentation."""
     load = ", ".join(map(str, STUDY["load"]))
@@ -345,7 +352,7 @@ def page() -> str:
 `python studies/branch_figures.py` writes this page from [branches.json](branches.json), which
 `{STUDY["command"]}` measured on {STUDY["date"][:10]} ({STUDY["machine"]}; Python {STUDY["versions"]["python"]}, Numba
 {STUDY["versions"]["numba"]}; load {load}). What it means: [Branch prediction](branches.md).
-
+{measured()}
 ## Mispredictions
 
 Mispredictions per thousand branches; η is the learning rate. Each row is one run (seed 0). The last column is by

@@ -2,8 +2,9 @@
 
 python studies/branch_study.py [FOLDER [threads]]     # FOLDER (default out/branches) keeps the traces
 
-Finished rows stay in FOLDER, so an interrupted study continues, and a new predictor needs no other row again. With the
-name `threads`, only updates by one and two threads are timed; start that with `chrt -f 1` if other programs run.
+Finished rows stay in FOLDER, so an interrupted study continues, and a new predictor needs no other row again. The file
+names the day, the machine and the versions of every row (`measured`). With the name `threads`, only updates by one and
+two threads are timed; start that with `chrt -f 1` if other programs run.
 """
 
 import datetime
@@ -143,6 +144,26 @@ def of_threads() -> dict:
     return {"machine": machine.summary(), "load": [round(load, 1) for load in os.getloadavg()], "microseconds": best}
 
 
+def here() -> dict[str, str]:
+    """Day, machine and versions of what is measured now."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine.summary(),
+        "python": platform.python_version(),
+        "numba": numba.__version__,
+    }
+
+
+def places(rows: dict) -> list[dict]:
+    """The days, machines and versions of all rows, each with its rows; rows of older files have none recorded."""
+    unknown = dict.fromkeys(here(), "not recorded")
+    found: dict[str, list[str]] = {}
+    for name in rows:
+        if name not in ("measured", "threads"):  # the threads have a machine of their own
+            found.setdefault(json.dumps(rows.get("measured", {}).get(name, unknown)), []).append(name)
+    return [{**json.loads(place), "rows": names} for place, names in found.items()]
+
+
 def main(folder: Path, part: str = "") -> None:
     if part == "threads":
         known = json.loads(RESULT.read_text(encoding="utf-8")) | {"threads": of_threads()}
@@ -158,6 +179,7 @@ def main(folder: Path, part: str = "") -> None:
     def finished(name: str, work: Callable[[], dict]) -> dict:
         if name not in rows:
             rows[name] = work()
+            rows.setdefault("measured", {})[name] = here()
             done.write_text(json.dumps(rows))
             print(name, rows[name].get("learning rate", ""), flush=True)
         return rows[name]
@@ -214,6 +236,7 @@ def write(folder: Path, every: dict[str, BranchTrace], rows: dict) -> None:
         "machine": machine.summary(),
         "load": [round(load, 1) for load in os.getloadavg()],
         "versions": {"python": platform.python_version(), "numba": numba.__version__},
+        "measured": places(rows),
         "traces": {
             name: {
                 "branches": len(trace),

@@ -24,6 +24,23 @@ def test_the_tables_are_those_of_the_measurements() -> None:
     assert page() == (RESULTS / "branch_tables.md").read_text(encoding="utf-8"), "run python studies/branch_figures.py"
 
 
+def test_rows_of_several_days_and_machines_are_all_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib", reason="needs Matplotlib: pip install 'mdfa-lab[results]'")
+    monkeypatch.syspath_prepend(str(ROOT / "studies"))
+    study = runpy.run_path(str(ROOT / "studies" / "branch_study.py"))
+    first = study["here"]() | {"date": "2026-01-02", "machine": "another"}
+    found = study["places"]({"a": 1, "b": 2, "c": 3, "threads": {}, "measured": {"a": first, "b": study["here"]()}})
+
+    assert [place["rows"] for place in found] == [["a"], ["b"], ["c"]]
+    assert found[0] == {**first, "rows": ["a"]}
+    assert found[2]["machine"] == "not recorded"
+    figures = runpy.run_path(str(ROOT / "studies" / "branch_figures.py"))
+    assert figures["measured"]() == ""
+    figures["STUDY"]["measured"] = found
+    assert "2026-01-02, another, Python" in figures["measured"]()
+    assert "not recorded, not recorded, Python not recorded" in figures["page"]()
+
+
 def test_the_verdict_quotes_mispredictions_from_the_tables() -> None:
     verdict, method, tables = (
         (RESULTS / f"{name}.md").read_text(encoding="utf-8") for name in ("branches", "branch_method", "branch_tables")
