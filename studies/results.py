@@ -84,9 +84,10 @@ def publish_pages(store: Store, found: Sequence[CellResult], table: pd.DataFrame
 def facts(store: Store, found: Sequence[CellResult]) -> pages.Facts:
     """The numbers of the page of results; those of other studies come from their published runs."""
     with opened(RESULTS / "released.jsonl.gz") as released, opened(RESULTS / "held_out.jsonl.gz") as further:
+        runs = {row["key"]: row for one in (store, released, further) for row in one.rows()}
         return pages.facts(
             found,
-            store.rows(),
+            runs.values(),
             explained=disagreements.explanations(released),
             step=disagreements.largest_step(disagreements.ablation(released)),
             held_out=held_out.comparisons(further),

@@ -148,18 +148,19 @@ def page(found: Sequence[Explanation]) -> str:
     """`docs/results/disagreements.md`."""
     run = [one for one in found if one.tried]
     explained = [one for one in run if one.explained_by]
-    rest = len(found) - len(run)
+    rest, once = len(found) - len(run), sum(len(one.tried) == 1 for one in run)
     lines = [
         "# Why cells differ from the paper",
         "",
         f"{len(found)} of the {_measured_cells()} cells measured here differ from the paper by more than the two "
         "spreads: the paper's ± plus ours. Is the cause in the paper's released program? We train these cells with the "
         "program's settings, by its own protocol (`--profile released`). A setting *explains* a cell if its means over "
-        f"{TASKS} tasks are within the two spreads of the printed ones, in training and in the held-out accuracy, and "
+        f"{TASKS} tasks are within the two spreads of the printed ones, in training and in test accuracy, and "
         "nearer to them than our own.",
         "",
         f"**{len(explained)} of the {len(run)} cells run so far are explained by a setting of the released program.** "
-        f"Reached by no setting tried: {len(run) - len(explained)}. Not run yet: {rest}.",
+        f"Reached by no setting tried: {len(run) - len(explained)}. Not run: {rest}. {once} of the {len(run)} cells "
+        f"were run with one of the {len(GRID)} settings.",
         "",
         "![Accuracy of every cell under the released program's settings, beside the printed value](disagreements.svg)",
         "",
@@ -181,7 +182,8 @@ def page(found: Sequence[Explanation]) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     lines += [
         "",
-        "Accuracies are training / held-out, in percent. The last column counts the settings that explain the cell "
+        "Accuracies are training / test, in percent; test images of ImageNet are its validation images. The last "
+        "column counts the settings that explain the cell "
         f"among those run on all tasks. The table has the {min(LISTED, len(run))} largest differences, "
         f"[disagreements.csv](disagreements.csv) every cell and setting; the grid has {len(GRID)}. `U1/U1` stands for "
         "forward and feedback weights in the program's spelling.",

@@ -59,6 +59,16 @@ class Judged:
     propositions: tuple[str, ...]
     """The names of the propositions that decide it."""
 
+    @property
+    def strictly(self) -> str:
+        """`yes`: every case is shown or a tie; `no`: a case points the other way; else `open`; empty without cases."""
+        counts = self.tally.counts
+        if not counts:
+            return ""
+        if counts.get(Grade.DISAGREES) or counts.get(Grade.CONTRADICTED):
+            return "no"
+        return "yes" if set(counts) <= {Grade.SHOWN, Grade.TIE} else "open"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
@@ -399,6 +409,8 @@ def _best_fit(result: CellResult) -> str:
     """The settings of the best fit, and how much better or worse than the chosen settings they fit."""
     if result.fit is None:
         return "the chosen settings, which fit all images"
+    if result.fit.settings == result.chosen.settings:
+        return "the chosen settings, which fitted best in the search too"
     words = _words(result.fit.settings)
     return words if result.best_fit is result.fit else f"the chosen settings; not better: {words}"
 

@@ -57,13 +57,16 @@ class Comparison:
 
 
 def comparisons(store: Store) -> tuple[Comparison, ...]:
-    """Every accuracy of the store's cells that is also published."""
+    """Every accuracy of the store's cells that is also published; if best fit and chosen are one network, once."""
     found = []
     for result in results(store, "quick"):
         known = reproduced(result.cell)
         for measure in (TRAINED, TRAINED_CHOSEN, TESTED):
             scores = result.scores(measure)
             if known is not None and scores is not None and measure in known.scores:
+                pairs = [(known.scores.get(one), result.scores(one)) for one in (TRAINED, TRAINED_CHOSEN)]
+                if measure == TRAINED_CHOSEN and pairs[0] == pairs[1]:
+                    continue
                 found.append(
                     Comparison(cell=result.cell, measure=measure, published=known.scores[measure], held_out=scores)
                 )
@@ -94,10 +97,12 @@ def sentence(found: Sequence[Comparison]) -> str:
     if not found:
         return "No accuracy of a published cell was measured on held-out tasks."
     count = len({one.cell for one in found})
+    widths = [one.expected.high for one in found]
     tasks = sorted({task for one in found for task in one.held_out.tasks})
     return (
         f"{sum(one.agrees for one in found)} of {len(found)} accuracies of {count} cell{'s' * (count > 1)} on tasks "
-        f"{tasks[0]} to {tasks[-1]} lie in the 95 % prediction interval of the published tasks."
+        f"{tasks[0]} to {tasks[-1]} lie in the 95 % prediction interval of the published tasks "
+        f"(±{min(widths):.1f} to ±{max(widths):.1f} points)."
     )
 
 

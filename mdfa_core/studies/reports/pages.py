@@ -6,11 +6,13 @@ Their words are in templates; every number that depends on the runs is computed 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from mdfa_core.rules.methods import METHODS
 from mdfa_core.studies.paper.cases import FITTED
 from mdfa_core.studies.paper.measures import TESTED, TRAINED, TRAINED_CHOSEN, Measure, printed
 from mdfa_core.studies.paper.propositions import PROPOSITIONS
@@ -21,7 +23,6 @@ from mdfa_core.studies.paper.words import NETWORK_WORDS, place, title
 from mdfa_core.studies.reports import disagreements, document, tables
 from mdfa_core.studies.reports import held_out as held_out_tasks
 from mdfa_core.studies.reports.disagreements import Explanation
-from mdfa_core.studies.reports.figures import FIGURES
 from mdfa_core.studies.reports.figures.style import Drawing
 from mdfa_core.studies.reports.held_out import Comparison
 from mdfa_core.studies.reports.results import CellResult, of_table, verdicts
@@ -65,11 +66,13 @@ class Facts:
         convs: differences mDFA − BP of the convolutional binary cells.
         fit_sentence, conv_sentence, lead_sentence: the answer.
         match: whether mDFA matches BP in convolutional networks.
+        twice: how many cells evaluated their test images more than once, by table; empty if none did.
+        code_sentence: how many cells have runs whose commit is gone.
         disagree_sentence, cause_sentence: how many cells differ from the paper, and why.
         held_out_sentence: whether held-out tasks agree.
         spread_sentence: spreads over tasks and over seeds; empty without cells of more than five tasks.
         bp_sentence: how near BP is to the paper.
-        largest: the cells that differ most from the paper in training accuracy.
+        largest: the cells that differ most from the paper in training accuracy, with the released program's settings.
         candidates, rounds: of the searches, in words.
         hours: time of all runs, in words.
         propositions: their number.
@@ -85,6 +88,8 @@ class Facts:
     conv_sentence: str
     lead_sentence: str
     match: str
+    twice: str
+    code_sentence: str
     disagree_sentence: str
     cause_sentence: str
     held_out_sentence: str
@@ -109,7 +114,7 @@ def facts(
 
     Args:
         found: the published results.
-        runs: all runs of the store as flat rows, for their time.
+        runs: all published runs as flat rows, for their time.
         explained: the cells that differ from the paper, with the released program's settings.
         step: `disagreements.largest_step`.
         held_out: the published settings on held-out tasks.
@@ -130,12 +135,14 @@ def facts(
         conv_sentence=_conv_sentence(convs),
         lead_sentence=_lead_sentence(found),
         match=_match(convs),
-        disagree_sentence=f"{len(explained)} of {len(ran)} cells differ from the paper by more than the sum of both ±.",
+        twice=_twice(found),
+        code_sentence=_code_sentence(ran),
+        disagree_sentence=_disagree_sentence(ran, explained, by),
         cause_sentence=_cause_sentence(explained, step),
         held_out_sentence=held_out_tasks.sentence(held_out),
         spread_sentence=_spread_sentence(found),
         bp_sentence=_bp_sentence(found),
-        largest=_largest(found),
+        largest=_largest(found, explained),
         candidates=_span({search.tried for search in searches}),
         rounds=_rounds(searches),
         hours=_hours(runs),
@@ -150,9 +157,7 @@ def results_page(found: Facts, drawn: Mapping[str, Drawing]) -> str:
         found: its numbers.
         drawn: its figures by name.
     """
-    text = document.template("results.md.j2").render(
-        facts=found, drawn=drawn, titles={name: figure.title for name, figure in FIGURES.items()}
-    )
+    text = document.template("results.md.j2").render(facts=found, drawn=drawn)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
@@ -176,12 +181,13 @@ def table_page(found: Sequence[CellResult], number: int) -> str:
         next(name for name in whole if name.startswith(f"{role}, ") and "epoch" not in name)
         for role in ("best fit", "chosen")
     )
-    compact = whole.drop(columns=[name for name in whole if "epoch" in name or name in ("profile", "tasks")])
+    dropped = ("profile", "tasks", "code")
+    compact = whole.drop(columns=[name for name in whole if "epoch" in name or name in dropped])
     compact["tuned for"] = [
         "" if not name else "own" if name == "itself" else "borrowed" for name in whole["tuned for"]
     ]
     frames = {
-        "compact": compact.rename(columns={"tuned for": "settings"}),
+        "compact": compact.rename(columns={"tuned for": "settings", "− paper": "best fit − paper"}),
         "final": whole[[*names, fit, "best fit, final epoch", chosen, "chosen, final epoch"]],
         "differences": tables.differences(found, number),
         "draws": tables.draws(rows),
@@ -196,6 +202,7 @@ def table_page(found: Sequence[CellResult], number: int) -> str:
         notes=NOTES[number],
         run=sum(result.run for result in rows),
         cells=len(rows),
+        code=_code_sentence([result for result in rows if result.run]),
         data=", ".join(dict.fromkeys(result.data for result in rows if result.data is not None)),
         **{name: "" if frame.empty else tables.markdown(frame) for name, frame in frames.items()},
     )
@@ -235,6 +242,7 @@ def _conv(ours: CellResult, theirs: CellResult) -> dict[str, Any] | None:
         printed_difference = ours.cell.published[name].mean - theirs.cell.published[name].mean
         row[f"{name} paper"] = _signed(f"{printed_difference:+.1f}")
         row[f"{name} below"] = interval is not None and interval.high < 0
+        row[f"{name} below in the paper"] = printed_difference < 0
     return row
 
 
@@ -247,8 +255,33 @@ def _conv_sentence(convs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _match(convs: Sequence[Mapping[str, Any]]) -> str:
-    below = sum(row["train below"] or row["test below"] for row in convs)
-    return "No interval says otherwise." if not below else f"No, in {below} of {len(convs)} cells."
+    train, test = (sum(row[f"{name} below"] for row in convs) for name in ("train", "test"))
+    alike = " as in the paper," if convs and all(row["train below in the paper"] for row in convs) else ""
+    no = "No. " if train or test else ""
+    return f"{no}In training, it is below BP in {train} of {len(convs)} cells,{alike} and on test images in {test}."
+
+
+def _disagree_sentence(
+    ran: Sequence[CellResult], explained: Sequence[Explanation], by: Mapping[str, CellResult]
+) -> str:
+    borrowed = sum(by[one.cell.name].borrowed is not None for one in explained)
+    return (
+        f"{len(explained)} of {len(ran)} cells differ from the paper by more than the sum of both ±; {borrowed} of "
+        "them have borrowed settings."
+    )
+
+
+def _twice(found: Sequence[CellResult]) -> str:
+    counts = Counter(result.cell.table for result in found if result.besides)
+    return ", ".join(f"{count} {'cell' if count == 1 else 'cells'} of Table {n}" for n, count in sorted(counts.items()))
+
+
+def _code_sentence(ran: Sequence[CellResult]) -> str:
+    states = [result.code for result in ran]
+    gone, dirty = states.count("commit gone"), states.count("dirty")
+    parts = [f"the commit of {gone} is gone"] if gone else []
+    parts += [f"{dirty} had uncommitted changes"] if dirty else []
+    return f"Of the runs of {len(ran)} cells, {' and '.join(parts)}." if parts else ""
 
 
 def _cause_sentence(explained: Sequence[Explanation], step: str) -> str:
@@ -259,25 +292,48 @@ def _cause_sentence(explained: Sequence[Explanation], step: str) -> str:
     words = next(setting.words for setting in GRID if setting.title == name)
     tested = sum(bool(one.tried) for one in explained)
     wide, narrow = (disagreements.CIFAR_INPUTS**power for power in (0.25, -0.5))
+    by_rule = []
+    for method in ("dfa", "mdfa", "fa"):
+        agree = [
+            name in {setting.name for setting in one.explained_by}
+            for one in explained
+            if one.cell.method == method and name in {setting.name for setting in one.tried}
+        ]
+        by_rule.append(f"{METHODS[method].title} {sum(agree)} of {len(agree)}")
+    once = sum(len(one.tried) == 1 for one in explained)
+    more = sum(bool(one.explained_by) for one in explained) - explains
     return (
         f"Likely cause: the released program's uniform initialisation takes a square root twice. "
         f"First-layer weights reach ±{wide:.1f} instead of ±{narrow:.3f}, and tanh starts saturated. "
-        f"With the program's {words}, {explains} of {run} retrained cells give the printed accuracies. "
+        f"With the program's {words}, {explains} of {run} retrained cells agree within both ± "
+        f"({', '.join(by_rule)}), with other settings {more} more; {once} were trained with one setting only. "
         + (f"{step} " if step else "")
         + f"{len(explained) - tested} cells were not retrained."
     )
 
 
 def _lead_sentence(found: Sequence[CellResult]) -> str:
-    lead = next(one for one in verdicts(found) if one.name == "surpasses").tally
+    lead = next(one for one in verdicts(found) if one.name == "surpasses")
+    trained = {
+        network: [
+            one.effect >= 0
+            for one in lead.cells
+            if one.case.measure == TRAINED and one.case.cell.network == network and one.effect is not None
+        ]
+        for network in NETWORK_WORDS
+    }
+    not_behind = " and ".join(
+        f"{sum(ahead)} of {len(ahead)} {NETWORK_WORDS[network]} cases" for network, ahead in trained.items()
+    )
     gaps = [
         gap
         for result in found
         if result.cell.method in ("dfa", "fa") and (gap := result.comparable.difference("train")) is not None
     ]
     return (
-        f"DFA and FA train better than in the paper in {sum(gap > 0 for gap in gaps)} of {len(gaps)} cells, and a lead "
-        f"of mDFA over them with one output, without ReLU, is shown in {lead.shown} of {lead.measured} cases."
+        f"DFA and FA train better than in the paper in {sum(gap > 0 for gap in gaps)} of {len(gaps)} cells. With "
+        f"one output, without ReLU, mDFA's training accuracy is at least theirs in {not_behind}; in "
+        f"training or test, a lead is shown in {lead.tally.shown} of {lead.tally.measured} after Holm's correction."
     )
 
 
@@ -296,10 +352,9 @@ def _spread_sentence(found: Sequence[CellResult]) -> str:
     within = [scores.within for scores in more if scores.within is not None]
     seeds = _span({scores.seeds for scores in more if scores.within is not None})
     return (
-        f"{len(more)} {'cell was' if len(more) == 1 else 'cells were'} run on {tasks} tasks. "
-        f"Test accuracy spreads by {over:.1f} points over tasks"
-        + (f", and in {len(within)} of them by {median(within):.1f} over {seeds} seeds within a task" if within else "")
-        + " (medians)."
+        f"{len(more)} {'cell was' if len(more) == 1 else 'cells were'} run on {tasks} tasks. The median standard "
+        f"deviation of test accuracy is {over:.1f} points over tasks"
+        + (f" and {median(within):.1f} over {seeds} seeds of one task ({len(within)} cells)." if within else ".")
     )
 
 
@@ -319,14 +374,21 @@ def _signed(text: str) -> str:
     return text.replace("-", "−")
 
 
-def _largest(found: Sequence[CellResult]) -> tuple[dict[str, str], ...]:
+def _largest(found: Sequence[CellResult], explained: Sequence[Explanation]) -> tuple[dict[str, str], ...]:
+    nearest = {
+        one.cell: scores.mean
+        for one in explained
+        if one.nearest is not None and (scores := one.nearest.scores.get("train")) is not None
+    }
     known = [(abs(gap), result) for result in found if (gap := result.comparable.difference("train")) is not None]
     known.sort(key=lambda pair: -pair[0])
     return tuple(
         {
             "place": f"{title(result.cell)}, {place(result.cell)}",
             "paper": f"{result.cell.published['train'].mean:.1f}",
+            "released": f"{nearest[result.cell]:.1f}" if result.cell in nearest else "–",
             "here": f"{scores.mean:.1f}" if (scores := result.comparable.scores(TRAINED)) else "–",
+            "settings": "own" if result.borrowed is None else "borrowed",
         }
         for _, result in known[:_LARGEST]
     )

@@ -35,19 +35,11 @@ PAPER_METHODS = ("bp", "fa", "dfa", "mdfa")
 
 def runs(table: pd.DataFrame, role: Role) -> pd.DataFrame:
     """The rows of one role. A cell without a better fit has its chosen runs as best fit."""
-    chosen = table[table["role"] == "chosen"]
+    own = table[table["role"] == role]
     if role == "chosen":
-        return chosen
-    fit = table[table["role"] == "best fit"]
-    ours, theirs = (_highest(rows).groupby("cell")["value"].agg(["mean", "size"]) for rows in (chosen, fit))
-    both = theirs.merge(ours, left_index=True, right_index=True, suffixes=("_fit", ""))
-    better = both.index[(both["mean_fit"] > both["mean"]) & (both["size_fit"] >= both["size"])]
-    return pd.concat([fit[fit["cell"].isin(better)], chosen[~chosen["cell"].isin(better)]])
-
-
-def _highest(rows: pd.DataFrame) -> pd.DataFrame:
-    trained = rows[rows["quantity"] == "train"]
-    return _tasks(trained, trained.groupby(["cell", "run"], sort=False)["value"].max())
+        return own
+    chosen = runs(table, "chosen")
+    return pd.concat([own, chosen[~chosen["cell"].isin(own["cell"])]])
 
 
 def _tasks(rows: pd.DataFrame, values: pd.Series) -> pd.DataFrame:
@@ -149,6 +141,12 @@ def at_chance(table: pd.DataFrame) -> set[str]:
     return set(known.index[~learned].get_level_values("cell"))
 
 
+def failed(table: pd.DataFrame) -> set[str]:
+    """The cells whose borrowed settings failed, see `results.CellResult.failed`."""
+    chosen = table[table["role"] == "chosen"]
+    return at_chance(table) & set(chosen.loc[chosen["tuned_for"] != chosen["cell"], "cell"])
+
+
 def comparable(table: pd.DataFrame) -> pd.DataFrame:
     """The table with the paper's tasks only, seeds 0 to 4, one run each: as many as are behind its figures."""
     own = table["task"].isin(range(TASKS)) & (table["task"] == table["seed"])
@@ -160,24 +158,24 @@ def evidence(table: pd.DataFrame) -> Evidence:
     judged = table[table["data"].astype("str").str.partition(" ")[0].isin(JUDGED)]
     own = runs(judged, "chosen")
     source = own.drop_duplicates("cell").set_index("cell")["tuned_for"]
-    failed = {name for name in at_chance(judged) if name in source.index and source[name] != name}
+    without = failed(judged)
     scores = {
         (CELLS[name], measure): Scores.of(
             {int(task): list(values) for task, values in rows.groupby("task")["value"]}  # in the order of seeds
         )
         for measure in REPORTED
         for name, rows in _measured(judged, measure).groupby("cell", sort=False)
-        if name not in failed
+        if name not in without
     }
     units = own[own["quantity"] == "agreement_unit"].groupby("cell", sort=False)["value"]
     found = judged[(judged["role"] == "search") & judged["cell"].isin(source.index)]
     return Evidence(
         scores=scores,
-        curves=_curves(own[~own["cell"].isin(failed)]),
+        curves=_curves(own[~own["cell"].isin(without)]),
         agreement={CELLS[name]: tuple(values / 100) for name, values in units},
         searches=_searches(found),
         borrowed={CELLS[name]: CELLS[other] for name, other in source.items() if name != other},
-        failed=frozenset(CELLS[name] for name in failed),
+        failed=frozenset(CELLS[name] for name in without),
     )
 
 

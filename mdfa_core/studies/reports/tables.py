@@ -196,10 +196,11 @@ def _difference(a: CellResult, b: CellResult, measure: Measure) -> dict[str, str
 
 
 def propositions(verdicts: Iterable[Verdict]) -> pd.DataFrame:
-    """One row per proposition: its statement, how often it holds in all and in parts, effects, grades, the paper."""
+    """One row per proposition: its name and statement, how often it holds, effects, grades, agreement in the paper."""
     return pd.DataFrame(
         [
             {
+                "name": verdict.name,
                 "proposition": verdict.proposition.says,
                 "holds": verdict.tally.headline,
                 "by part": verdict.parts,

@@ -6,9 +6,10 @@
 Columns:
 
 - cell: name of the cell, such as `table-1/fc/tanh/mdfa/2`; then its parts: table, network, activation, classes, method.
-- role: `chosen` (settings chosen on validation; evaluated on the test set), `best fit` (settings that fitted the
-  training images best), `search` (a candidate of the cell's search), `besides` (another evaluation of the same test
-  images), or `paper`.
+- role: `chosen` (settings chosen on validation; evaluated on the test set), `best fit` (other settings that fit the
+  training images better), `fit tried` (settings that fitted best in the search, and then not better than the chosen
+  ones), `search` (a candidate of the cell's search), `besides` (another evaluation of the same test images), or
+  `paper`.
 - data, profile, tuned_for: the data set, the profile, and the cell whose search chose the settings. Settings are
   *borrowed* if that is another cell.
 - optimizer, learning_rate, forward_init, feedback_init: the tuned settings.
@@ -18,9 +19,8 @@ Columns:
 - epoch: of the measurement, from 1.
 - quantity, value: see `QUANTITIES`. Shares are in percent, angles in degrees.
 
-A role `best fit` is missing if the chosen settings fitted all training images. If its mean highest training accuracy is
-not above that of `chosen`, the chosen runs count as the best fit, as in `select.runs`. A cell that was not run has only
-rows of the role `paper`.
+A cell without rows of the role `best fit` has its chosen runs as best fit; `select.runs` adds them. A cell that was not
+run has only rows of the role `paper`.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def frame(store: Store, found: Iterable[CellResult], *, searches: bool = True) -
         besides = [record for row in result.besides if (record := store.named(row["key"])) is not None]
         roles: list[tuple[str, Iterable[Record]]] = [
             ("chosen", result.chosen.records),
-            ("best fit", () if result.fit is None else result.fit.records),
+            ("best fit" if result.best_fit is result.fit else "fit tried", result.fit.records if result.fit else ()),
             ("besides", besides),
         ]
         if searches and result.search is not None:
@@ -134,7 +134,7 @@ def _run(result: CellResult, role: str, record: Record) -> Iterator[tuple[Any, .
         *_cell(result),
         role,
         _data(experiment),
-        result.profile if role in ("chosen", "best fit") else None,
+        result.profile if role in ("chosen", "best fit", "fit tried") else None,
         tuned_for,
         *(getattr(experiment, name) for name in SETTINGS),
         experiment.epochs,

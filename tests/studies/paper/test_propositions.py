@@ -261,7 +261,7 @@ def test_results_as_clear_as_possible_show_a_proposition_and_one_cell_behind_con
     assert by_name["surpasses"].tally.headline == "holds in 32 of 32"
     assert by_name["surpasses"].tally.symbols == "● 32"
     assert by_name["matches-bp-fc"].tally.headline == "holds in 8 of 8"
-    assert by_name["matches-bp-fc"].parts == "training, best fit: 4 of 4 · held-out, chosen: 4 of 4"
+    assert by_name["matches-bp-fc"].parts == "training, best fit: 4 of 4 · test, chosen: 4 of 4"
     behind = {**known, (MDFA, TESTED): Scores.of({task: 60.0 - task for task in range(5)})}
     by_name = {verdict.name: verdict for verdict in judge(Evidence(scores=behind))}
     assert by_name["surpasses"].tally.symbols == "● 30 · ○ 2"

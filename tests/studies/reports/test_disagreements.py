@@ -88,7 +88,7 @@ def test_the_page_counts_and_names_the_settings(store: Store) -> None:
     page = disagreements.page(disagreements.explanations(store))
 
     assert "**1 of the 2 cells run so far are explained by a setting of the released program.**" in page
-    assert f"Reached by no setting tried: 1. Not run yet: {len(disagreeing()) - 2}." in page
+    assert f"Reached by no setting tried: 1. Not run: {len(disagreeing()) - 2}." in page
     assert "| Table 3, FC, tanh, 3 classes, DFA | 50.5 ± 9.5 / 49.1 ± 7.2 |" in page
     assert f"| {GRID[0].title} | 52.0 ± 1.6 / 51.0 ± 1.6 | explained (1 of 2) |" in page
     assert re.search(r"FA \|", page.replace("DFA |", "")) is None

@@ -13,9 +13,9 @@ from mdfa_core.runs.records import Record
 from mdfa_core.runs.store import Store
 from mdfa_core.studies import reports
 from mdfa_core.studies.paper.claims import CLAIMS
-from mdfa_core.studies.paper.propositions import PROPOSITIONS
+from mdfa_core.studies.paper.propositions import PROPOSITIONS, Grade, Tally
 from mdfa_core.studies.paper.published import CELLS, TABLES
-from mdfa_core.studies.reports.document import duration, report
+from mdfa_core.studies.reports.document import Judged, duration, report
 from mdfa_core.studies.reports.results import CellResult, results
 from tests.studies.reports.made_up import PROVENANCE, fill, record_of
 
@@ -116,6 +116,23 @@ def test_markdown_says_the_same_numbers(found: tuple[CellResult, ...], read: Rea
     assert "\n\n\n\n" not in text
 
 
+@pytest.mark.parametrize(
+    ("grades", "strictly"),
+    [
+        ((Grade.SHOWN, Grade.TIE), "yes"),
+        ((Grade.SHOWN, Grade.AGREES), "open"),
+        ((Grade.SHOWN, Grade.NOT_RUN), "open"),
+        ((Grade.SHOWN, Grade.DISAGREES), "no"),
+        ((Grade.CONTRADICTED,), "no"),
+        ((), ""),
+    ],
+)
+def test_a_sentence_read_strictly(grades: tuple[Grade, ...], strictly: str) -> None:
+    tally = Tally(counts=dict.fromkeys(grades, 1), borrowed=0, paper=0, printed=0, pooled=None, effect="")
+    name, claim = next(iter(CLAIMS.items()))
+    assert Judged(number=1, name=name, claim=claim, tally=tally, propositions=()).strictly == strictly
+
+
 def test_what_every_measured_cell_shows_is_not_called_untested(found: tuple[CellResult, ...]) -> None:
     claims = {one.name: one for one in report(found).claims}
     assert len(claims) == len(CLAIMS)
@@ -136,7 +153,7 @@ def test_cells_that_were_not_tuned_are_told(found: tuple[CellResult, ...]) -> No
     assert report(found).borrowed == 0
     assert (told.borrowed, [section.borrowed for section in told.sections]) == (1, [1, 0, 0, 0, 0, 0])
     by_name = {verdict.name: verdict for verdict in told.verdicts}
-    assert by_name["zero-error"].tally.borrowed == 2  # best fit and chosen
+    assert by_name["zero-error"].tally.borrowed == 1
     marked = [one.symbol for one in by_name["zero-error"].cells if one.case.cell == cell]
     assert all(symbol.startswith("(") for symbol in marked)
     for form in (reports.markdown(lent), " ".join(re.sub("<[^>]+>", "", reports.html(lent)).split())):

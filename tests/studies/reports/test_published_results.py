@@ -102,6 +102,39 @@ def test_a_page_of_a_table_shows_one_table_and_folds_the_rest(found: tuple[CellR
         assert folds == (4 + more if any(result.run for result in of_table(found, number)) else 0)
 
 
+@pytest.mark.parametrize(
+    ("below", "paper", "match"),
+    [
+        ((3, 2), 3, "No. In training, it is below BP in 3 of 3 cells, as in the paper, and on test images in 2."),
+        ((1, 0), 2, "No. In training, it is below BP in 1 of 3 cells, and on test images in 0."),
+        ((0, 0), 0, "In training, it is below BP in 0 of 3 cells, and on test images in 0."),
+    ],
+)
+def test_whether_mdfa_matches_bp(below: tuple[int, int], paper: int, match: str) -> None:
+    rows = [
+        {"train below": n < below[0], "test below": n < below[1], "train below in the paper": n < paper}
+        for n in range(3)
+    ]
+    assert pages._match(rows) == match
+
+
+def test_the_code_of_cells_is_told(found: tuple[CellResult, ...]) -> None:
+    run = next(result for result in found if result.run)
+
+    def of(commit: str | None) -> CellResult:
+        records = tuple(
+            replace(record, provenance=replace(record.provenance, commit=commit)) for record in run.chosen.records
+        )
+        return replace(run, chosen=replace(run.chosen, records=records), fit=None)
+
+    gone = json.loads((ROOT / "mdfa_core" / "studies" / "paper" / "lost_commits.json").read_text(encoding="utf-8"))[0]
+    cells = [of("a" * 40), of(gone), of(f"{'a' * 40}-dirty"), of(gone)]
+    assert (
+        pages._code_sentence(cells) == "Of the runs of 4 cells, the commit of 2 is gone and 1 had uncommitted changes."
+    )
+    assert pages._code_sentence(cells[:1]) == pages._code_sentence([]) == ""
+
+
 def test_both_spreads_of_cells_with_more_tasks_and_seeds_are_told(found: tuple[CellResult, ...]) -> None:
     """Made-up cells: several tasks with two seeds each, test accuracies 10 t and 10 t + a distance in percent."""
     cell = CELLS["table-1/fc/tanh/mdfa/2"]
@@ -123,8 +156,10 @@ def test_both_spreads_of_cells_with_more_tasks_and_seeds_are_told(found: tuple[C
     more = of(6, 4)
     told = pages._spread_sentence([of(5, 1), more, of(9, 9)])
     over = statistics.stdev(10 * task for task in range(6))
-    assert f"3 cells were run on 5 to 9 tasks. Test accuracy spreads by {over:.1f} points over tasks" in told
-    assert told.endswith(f"and in 3 of them by {8**0.5:.1f} over 2 seeds within a task (medians).")
+    assert told == (
+        "3 cells were run on 5 to 9 tasks. The median standard deviation of test accuracy is "
+        f"{over:.1f} points over tasks and {8**0.5:.1f} over 2 seeds of one task (3 cells)."
+    )
     assert "More tasks and seeds" in pages.table_page([more], 1)
     assert pages._spread_sentence([original.comparable]) == ""
     assert pages._spread_sentence([of(1, 4)]) == pages._spread_sentence([]) == ""
@@ -158,7 +193,10 @@ def test_the_page_answers_five_questions(store: Store, found: tuple[CellResult, 
     assert all(f"| {row['fit']} | {row['chosen']} |" in reached for row in told.fits)
     assert all(row["train"] in match and row["test"] in match for row in told.convs)
     assert told.cause_sentence in disagree
-    assert all(f"| {row['paper']} | {row['here']} |" in disagree for row in told.largest)
+    assert all(
+        f"| {row['paper']} | {row['released']} | {row['here']} | {row['settings']} |" in disagree
+        for row in told.largest
+    )
     assert f"{told.tuned} cells were tuned" in tuning
     assert all(part in missing for part in told.missing)
 

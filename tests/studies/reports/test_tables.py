@@ -248,7 +248,8 @@ def test_propositions_and_their_cases_as_tables(found: tuple[CellResult, ...]) -
     frame = tables.propositions(judged)
     assert list(frame["proposition"]) == [verdict.proposition.says for verdict in judged]
     assert frame.iloc[0]["holds"].startswith("holds in ")
-    assert frame.iloc[0]["by part"].startswith("best fit: ")
+    assert list(frame["name"]) == [verdict.name for verdict in judged]
+    assert (frame.iloc[0]["by part"], frame.iloc[1]["by part"].partition(": ")[0]) == ("", "training, best fit")
     for verdict in judged:
         shown = tables.cases(verdict)
         assert len(shown) == verdict.tally.measured

@@ -63,14 +63,15 @@ def test_the_papers_figures_are_in_it(table: pd.DataFrame) -> None:
             assert (rows[cell.name, quantity], rows[cell.name, f"{quantity}_std"]) == (figure.mean, figure.std)
 
 
-def test_roles(tmp_path: Path) -> None:
-    """Chosen, best fit, the runs of the search, and another evaluation of the same test images."""
+@pytest.mark.parametrize(("fitted", "role", "best"), [(0.9, "best fit", 90), (0.7, "fit tried", 80)])
+def test_roles(fitted: float, role: str, best: float, tmp_path: Path) -> None:
+    """Chosen, what fitted best in the search, the runs of the search, and another evaluation of the test images."""
     cell = CELLS["table-1/fc/tanh/mdfa/2"]
     with Store(tmp_path / "runs.sqlite") as store:
         fill(store, [cell], tasks=2)
         search = next(result.search for result in results(store) if result.search is not None)
         chosen = [record_of(cell, task, 0.8, 0.7, checksum="chosen" * 4) for task in range(2)]
-        better = [record_of(cell, task, 0.9, None, sealed=True, checksum="fit" * 4) for task in range(2)]
+        better = [record_of(cell, task, fitted, None, sealed=True, checksum="fit" * 4) for task in range(2)]
         tried = record_of(cell, 0, 0.6, None, sealed=True)
         settings = search.trials[0].settings
         tried = record_of(
@@ -84,10 +85,11 @@ def test_roles(tmp_path: Path) -> None:
         store.put(note_of(cell, chosen, fit=type(note.chosen)(settings={}, keys=tuple(r.key for r in better))))
         table = tidy.frame(store, results(store))
     runs = table[table["cell"] == cell.name].drop_duplicates(["role", "run"]).groupby("role")["run"].apply(set)
-    assert runs["best fit"] == {record.key[:12] for record in better}
+    assert runs[role] == {record.key[:12] for record in better}
+    assert len({"best fit", "fit tried"} & set(runs.index)) == 1
     assert tried.key[:12] in runs["search"]
     assert other.key[:12] in runs["besides"]
-    assert select.best(table)["value"].tolist() == pytest.approx([90, 90])
+    assert select.best(table)["value"].tolist() == pytest.approx([best, best])
     assert select.best(table, "chosen")["value"].max() < 90
 
 

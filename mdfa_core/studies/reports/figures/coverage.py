@@ -23,7 +23,7 @@ def coverage(table: pd.DataFrame) -> Drawing:
     cells = table[table["role"] == "paper"].drop_duplicates("cell")
     chosen = table[table["role"] == "chosen"].drop_duplicates("cell").set_index("cell")["tuned_for"]
     figure, grid = style.panels(2, 3, 3.9)
-    failed = select.at_chance(table)
+    failed = select.failed(table)
     counts = dict.fromkeys(_LOOK, 0)
     for number, one in TABLES.items():
         axes = grid[(number - 1) // 3][(number - 1) % 3]
@@ -34,7 +34,7 @@ def coverage(table: pd.DataFrame) -> Drawing:
             y = rows.index((cell.table, cell.network, cell.activation, cell.classes))
             source = chosen.get(cell.cell)
             state = "not run" if source is None else "tuned" if source == cell.cell else "borrowed"
-            if state == "borrowed" and cell.cell in failed:
+            if cell.cell in failed:
                 state = "settings failed"
             counts[state] += 1
             axes.plot(x, y, **_LOOK[state])
@@ -100,7 +100,7 @@ def doubts(table: pd.DataFrame) -> Drawing:
                 color=LIGHT.train,
             )  # fmt: skip
             axes.text(
-                1.01, y, f"{np.median(values):+.1f}\n[{min(values):+.1f}, {max(values):+.1f}]", va="center",
+                1.01, y, f"{np.median(values):+.1f}\n{min(values):+.1f} to {max(values):+.1f}", va="center",
                 transform=axes.get_yaxis_transform(), fontsize=8.5,
             )  # fmt: skip
         else:
@@ -118,36 +118,34 @@ def doubts(table: pd.DataFrame) -> Drawing:
     axes.set_ylim(len(found) - 0.5, -0.5)
     axes.set_xscale("symlog", linthresh=1)
     axes.set_xticks([-30, -10, -3, -1, 0, 1, 3, 10, 30], ["−30", "−10", "−3", "−1", "0", "1", "3", "10", "30"])
-    axes.set_xlabel("points (logarithmic beyond ±1); beside: median [lowest, highest]")
+    axes.set_xlabel("points (logarithmic beyond ±1); beside: median, lowest to highest")
     axes.grid(visible=False, axis="y")
-    fit = found[_FIT]
+    known = {words: max(values, key=abs) for words, values in found.items() if values}
+    most = max(known, key=lambda words: abs(known[words]), default=None)
     return Drawing(
         figure=figure,
         finding=(
-            f"Choosing settings by fit instead of validation changes training accuracy by {np.median(fit):+.1f} "
-            f"points in the median cell and by up to {max(fit):+.1f}."
-            if len(fit)
-            else "Doubts and the sizes of their effects."
+            "Doubts and the sizes of their effects."
+            if most is None
+            else f"The largest effect of a doubt is {known[most]:+.1f} points: {most.replace(chr(10), ' ')}."
         )
         + select.toy(table),
-        reading="One point per cell or comparison; the bar is the median. All runs of a task share one split of the "
-        "data.",
+        reading="One point per cell or comparison, of the paper's five tasks; the bar is the median. All runs of a "
+        "task share one split of the data.",
     )
 
 
-_FIT = "best fit − chosen settings\n(training)"
-
-
 def effects(table: pd.DataFrame) -> dict[str, list[float]]:
-    """The size of every doubt in points, one value per cell or comparison."""
+    """The size of every doubt in points, one value per cell or comparison, on the paper's five tasks."""
+    table = select.comparable(table)
     return {
         "tuned − borrowed settings\n(test, cells evaluated twice)": _twice(table),
-        _FIT: _between(select.best(table), select.best(table, "chosen")),
+        "best fit − chosen settings\n(training)": _between(select.best(table), select.best(table, "chosen")),
         "best − final epoch\n(training, best fit)": _between(select.best(table), select.final(table)),
         "best − final epoch\n(validation, chosen)": _between(
             select.best(table, "chosen", "validation"), select.final(table, "validation", "chosen")
         ),
-        "half the interval of mDFA − BP\n(test)": _widths(table),
+        "half width of the interval of\nmDFA − BP (test)": _widths(table),
         "another split of the data": [],
     }
 

@@ -51,7 +51,7 @@ def curves(table: pd.DataFrame) -> Drawing:
         figure=figure,
         finding=(
             f"Over {tasks} tasks, mDFA's fully-connected network fits {ends['best fit']:.1f} % of the training images "
-            f"with the best-fit settings, {ends['chosen']:.1f} % with the settings that are tested."
+            f"with best-fit settings, {ends['chosen']:.1f} % with chosen ones."
             if all(value == value for value in ends.values())
             else "Learning curves of Table 1 with tanh."
         )

@@ -82,7 +82,7 @@ def forest(table: pd.DataFrame, split: Split) -> Drawing:
     return Drawing(
         figure=figure,
         finding=f"mDFA's {word(split)} accuracy is below BP's in {low} of {len(by['bp'])} "
-        f"comparisons, above it in {high}; the other intervals include 0." + select.toy(table),
+        f"comparisons, above it in {high}." + select.toy(table),
         reading=f"Differences in {_WORDS[split]}, paired by task, with Student's t interval (95 %, not corrected for "
         "the number of comparisons). Hollow: at least one of the two methods has borrowed settings. Tick: the "
         "difference of the paper's means.",

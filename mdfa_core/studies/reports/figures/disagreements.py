@@ -15,10 +15,10 @@ from mdfa_core.studies.reports.figures.style import Drawing
 
 @style.styled
 def disagreements(found: Sequence[Explanation]) -> Drawing:
-    """Training and held-out accuracy with every setting, the printed value with its spread, and this project's."""
+    """Training and test accuracy with every setting, the printed value with its spread, and this project's."""
     run = [one for one in found if one.tried]
     figure, (panels,) = style.panels(1, 2, 1.1 + 0.3 * max(len(run), 3), sharey=True, sharex=True)
-    for axes, which in zip(panels, ("train", "held-out"), strict=True):
+    for axes, which in zip(panels, ("train", "test"), strict=True):
         for y, one in enumerate(run):
             split: SplitName = "train" if which == "train" else one.cell.held_out
             printed, here = one.cell.published[split], measured(one.cell).get(split)
@@ -35,7 +35,7 @@ def disagreements(found: Sequence[Explanation]) -> Drawing:
                     )  # fmt: skip
             if here is not None:
                 axes.plot(here.mean, y, linestyle="none", marker="x", markersize=5, color=LIGHT.muted, zorder=3)
-        axes.set_title("training" if which == "train" else "held-out")
+        axes.set_title("training" if which == "train" else "test")
         axes.set_xlabel("accuracy, %")
         axes.set_xlim(0, 103)
         axes.set_ylim(max(len(run), 1) - 0.5, -0.5)
@@ -55,5 +55,5 @@ def disagreements(found: Sequence[Explanation]) -> Drawing:
         figure=figure,
         finding=f"A setting of the released program gives the printed accuracies of {explained} of {len(run)} cells.",
         reading="One row per cell that differs from the paper. Circles: mean over five tasks with one setting of the "
-        "released program; filled if training and held-out accuracy are within the two spreads of the printed ones.",
+        "released program; filled if training and test accuracy are within the two spreads of the printed ones.",
     )

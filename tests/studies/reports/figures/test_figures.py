@@ -119,6 +119,16 @@ def test_a_run_that_diverged_in_its_first_epoch_ended_at_chance(table: pd.DataFr
     assert _CELL in select.at_chance(pd.concat([table[~of_run], diverged]))
 
 
+def test_aggregates_leave_out_borrowed_settings_that_failed(table: pd.DataFrame) -> None:
+    of_cell = (table["role"] == "chosen") & (table["cell"] == _CELL)
+    at_chance = table.assign(value=table["value"].mask(of_cell & (table["quantity"] == "train"), 50.0))
+    borrowed = at_chance.assign(tuned_for=table["tuned_for"].mask(of_cell, "table-1/fc/relu/mdfa/2"))
+    assert select.failed(at_chance) == set()  # its own settings failed: a figure of the method
+    assert select.failed(borrowed) == {_CELL}
+    counts = [int(FIGURES["aggregates"].draw(one).finding.split()[1]) for one in (at_chance, borrowed)]
+    assert counts[1] == counts[0] - 1
+
+
 def test_a_number_beside_learning_curves_is_a_mean_over_tasks(table: pd.DataFrame) -> None:
     chosen = table[(table["role"] == "chosen") & (table["quantity"] == "train") & (table["cell"] == _CELL)]
     part, seeds = chosen[chosen["task"] < 2], chosen[chosen["task"] == 0].assign(run="another seed", value=0.0)
