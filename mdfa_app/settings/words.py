@@ -28,9 +28,8 @@ def written(value: object) -> str:
 
 
 def setting(name: str, value: object) -> str:
-    """The value of a setting in words; a visitor's own data by its title."""
-    own = name == "data" and value in DATASETS and not DATASETS.listed(value)
-    return DATASETS[str(value)].title if own else written(value)
+    """The value of a setting in words; data by its title."""
+    return DATASETS[str(value)].title if name == "data" and value in DATASETS else written(value)
 
 
 def level_title(level: str) -> str:

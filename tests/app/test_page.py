@@ -732,6 +732,12 @@ def test_a_configuration_without_a_claim_says_so(wait_until: Callable[..., None]
     visit.close()
 
 
+def test_changed_data_have_their_title(wait_until: Callable[..., None]) -> None:
+    visit = Visit(wait_until, "preset=two-outputs&data=moons&epochs=200")
+    assert "You changed data to two moons, epochs to 200: the claim" in visit.view.claim
+    visit.close()
+
+
 def test_a_link_opens_the_page_as_it_was(visit: Visit, wait_until: Callable[..., None]) -> None:
     visit.page.pick("preset:two-outputs")
     visit.page.pick("toggle:bp")
