@@ -159,8 +159,8 @@ def page(found: Sequence[Explanation]) -> str:
         "nearer to them than our own.",
         "",
         f"**{len(explained)} of the {len(run)} cells run so far are explained by a setting of the released program.** "
-        f"Reached by no setting tried: {len(run) - len(explained)}. Not run: {rest}. {once} of the {len(run)} cells "
-        f"were run with one of the {len(GRID)} settings.",
+        f"Reached by no setting tried: {len(run) - len(explained)}. Not run: {rest}. The grid has {len(GRID)} "
+        f"settings; {once} of the {len(run)} cells were run with one only.",
         "",
         "![Accuracy of every cell under the released program's settings, beside the printed value](disagreements.svg)",
         "",
@@ -185,7 +185,7 @@ def page(found: Sequence[Explanation]) -> str:
         "Accuracies are training / test, in percent; test images of ImageNet are its validation images. The last "
         "column counts the settings that explain the cell "
         f"among those run on all tasks. The table has the {min(LISTED, len(run))} largest differences, "
-        f"[disagreements.csv](disagreements.csv) every cell and setting; the grid has {len(GRID)}. `U1/U1` stands for "
+        f"[disagreements.csv](disagreements.csv) every cell and setting. `U1/U1` stands for "
         "forward and feedback weights in the program's spelling.",
         "",
         "| setting | explains | run on |",

@@ -61,12 +61,12 @@ def comparisons(store: Store) -> tuple[Comparison, ...]:
     found = []
     for result in results(store, "quick"):
         known = reproduced(result.cell)
-        for measure in (TRAINED, TRAINED_CHOSEN, TESTED):
+        if known is None:
+            continue
+        fit, chosen = ((known.scores.get(one), result.scores(one)) for one in (TRAINED, TRAINED_CHOSEN))
+        for measure in (TRAINED, TESTED) if fit == chosen else (TRAINED, TRAINED_CHOSEN, TESTED):
             scores = result.scores(measure)
-            if known is not None and scores is not None and measure in known.scores:
-                pairs = [(known.scores.get(one), result.scores(one)) for one in (TRAINED, TRAINED_CHOSEN)]
-                if measure == TRAINED_CHOSEN and pairs[0] == pairs[1]:
-                    continue
+            if scores is not None and measure in known.scores:
                 found.append(
                     Comparison(cell=result.cell, measure=measure, published=known.scores[measure], held_out=scores)
                 )
